@@ -1,0 +1,173 @@
+"""Settings: one typed object read from the environment and `.env`; secrets are never printed.
+
+Every variable starts with `OPTIONS_AGENT_`; nested ones join with a double underscore, for instance
+`OPTIONS_AGENT_BACKTEST__CAPITAL_COIN=2`. The network decides host, lake paths and state: mixing is refused.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from options_agent.errors import SettingsError
+
+Network = Literal["mainnet", "testnet", "synthetic"]
+SourceName = Literal["synthetic", "recorded", "lake"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SyntheticSettings(_Group):
+    """The synthetic market. Same seed, same market, whatever range is asked for."""
+
+    seed: int = 20_260_101
+    missing_bid: float = Field(0.08, ge=0, le=1, description="share of far rows without a bid")
+    missing_ask: float = Field(0.015, ge=0, le=1, description="share of rows without an ask")
+    defect_rate: float = Field(0.002, ge=0, le=0.5, description="share of rows spoilt on purpose, so that quality has work")
+    outage_rate: float = Field(0.002, ge=0, le=0.5, description="share of grid times whose snapshot is lost, so that gaps are found")
+    volatility_premium: float = Field(0.06, description="mean of implied minus realised volatility, decimal; 0 = no edge for sellers")
+
+
+class RecordedSettings(_Group):
+    """Recorded chains: a file or folder, and where index prices, DVOL and funding lie."""
+
+    path: Path | None = None
+    prices: Path | None = Field(None, description="folder of prices, DVOL and funding; default: in `path`, else its sibling `prices`")
+
+
+class QualitySettings(_Group):
+    """Thresholds of the quality rules. Rates are decimals, prices in coin, times in seconds."""
+
+    disabled: tuple[str, ...] = ()
+    iv_min: float = 0.01
+    iv_max: float = 9.0
+    mark_band_ticks: float = Field(60.0, description="how far, in ticks, the mark may lie outside bid-ask before it is unbelievable")
+    mark_model_coin: float = Field(0.02, description="how far the mark may lie from Black-76 at its own IV, coin")
+    stale_seconds: float = Field(3_900.0, description="how much older than its snapshot a row may be")
+    smile_z: float = Field(12.0, description="robust z-score of IV against the fitted smile")
+    smile_points: float = Field(0.25, description="least distance from the smile, decimal volatility, for an outlier")
+    arbitrage_coin: float = Field(0.001, description="executable static-arbitrage profit, coin, beyond which a row is not believed")
+    max_quarantine_rate: float = Field(0.05, description="share of a day's rows in quarantine that fails the blocking check")
+
+
+class BacktestSettings(_Group):
+    """Capital, range and costs shared by every backtest."""
+
+    capital_coin: float = Field(1.0, gt=0, description="coins held at the start (covered structures, margin)")
+    latency_seconds: float = Field(0.0, ge=0, description="decision to fill; the fill is on the first snapshot at or after")
+    fee_schedule: str = "deribit"
+    crossing: float = Field(1.0, ge=0, le=1, description="share of the half-spread paid: 1 = sell the bid, buy the ask; 0 = mid")
+    min_trades: int = Field(5, ge=1, description="fewer closed trades make a run INCONCLUSIVE")
+    settlement_window_minutes: int = 30
+    settlement_max_distance_minutes: int = Field(180, description="how far the nearest price may lie from expiry")
+
+
+class AlertSettings(_Group):
+    """Where alerts go. A file and the log always; any apprise URL besides."""
+
+    urls: tuple[SecretStr, ...] = ()
+    gap_grace_minutes: float = Field(5.0, ge=0, description="how late a snapshot may be before a gap is open")
+
+
+class Settings(BaseSettings):
+    """All settings of a desk."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPTIONS_AGENT_", env_nested_delimiter="__", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    network: Network = "synthetic"
+    source: SourceName = "synthetic"
+    profile: Literal["local", "postgres"] = "local"
+    home: Path = Path(".options-agent")
+    lake_root: str | None = Field(None, description="any fsspec URL; default: {home}/lake")
+    archive_root: str | None = Field(None, description="any fsspec URL, for instance s3://bucket/archive; default: {home}/archive")
+    underlyings: tuple[str, ...] = ("BTC", "ETH")
+    region: str = Field("local", pattern=r"^[a-z0-9]+$")
+    interval_minutes: int = Field(60, ge=1, description="grid of historical harvests")
+    live_interval_minutes: int = Field(15, ge=1, description="grid of the live harvest")
+    history_start: dt.date = Field(default=dt.date(2024, 1, 1), description="first day the orchestrator has partitions for")
+
+    s3_endpoint_url: str | None = None
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+
+    postgres_url: SecretStr | None = Field(None, description="postgresql:// URL; profile postgres starts its own when absent")
+    mlflow_tracking_uri: str | None = None
+    dagster_url: str | None = Field(None, description="where the orchestrator's pages are, for links in reports and MLflow")
+
+    synthetic: SyntheticSettings = SyntheticSettings()
+    recorded: RecordedSettings = RecordedSettings()
+    quality: QualitySettings = QualitySettings()
+    backtest: BacktestSettings = BacktestSettings()
+    alerts: AlertSettings = AlertSettings()
+
+    @field_validator("home")
+    @classmethod
+    def _absolute_home(cls, home: Path) -> Path:
+        return home.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _networks_stay_apart(self) -> Self:
+        if (self.source == "synthetic") != (self.network == "synthetic"):
+            raise ValueError(
+                f"source={self.source!r} does not belong to network={self.network!r}: "
+                "synthetic quotes live on the synthetic network only; set both OPTIONS_AGENT_SOURCE and OPTIONS_AGENT_NETWORK"
+            )
+        return self
+
+    @property
+    def lake_url(self) -> str:
+        """Root of the lake; paths below it start with the network."""
+        return self.lake_root or str(self.home / "lake")
+
+    @property
+    def archive_url(self) -> str:
+        """Root of the archive; paths below it start with the network."""
+        return self.archive_root or str(self.home / "archive")
+
+    @property
+    def reports_dir(self) -> Path:
+        """Backtest reports and plots of this network."""
+        return self.home / "reports" / self.network
+
+    @property
+    def state_dir(self) -> Path:
+        """Small state of this network: open alerts, pending tracking, running processes."""
+        return self.home / "state" / self.network
+
+    @property
+    def storage_options(self) -> dict[str, object]:
+        """fsspec options for `s3://` URLs; empty where nothing is set, so that the ambient chain applies."""
+        options: dict[str, object] = {}
+        if self.s3_access_key_id and self.s3_secret_access_key:
+            options["key"] = self.s3_access_key_id.get_secret_value()
+            options["secret"] = self.s3_secret_access_key.get_secret_value()
+        if self.s3_endpoint_url:
+            options["client_kwargs"] = {"endpoint_url": self.s3_endpoint_url, "region_name": self.s3_region}
+        return options
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read settings from the environment and `.env`; `overrides` win.
+
+    Raises:
+        SettingsError: a value is missing, malformed or contradicts another; the message names the
+            variable and never shows a secret.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False))
+        raise SettingsError(
+            f"settings are not usable: {problems}",
+            place="environment or .env (variables start with OPTIONS_AGENT_)",
+            remedy="correct the named setting; `options-agent doctor` shows the values in force",
+        ) from None
