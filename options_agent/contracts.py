@@ -104,7 +104,8 @@ def parse_name(name: str) -> Instrument:
         return Combo(m["family"], m["combo"], _expiry(m["day"], m["month"], m["year"], name), strikes)
     raise DataError(
         f"{name!r} is not an instrument name of the exchange",
-        remedy="expected forms: BTC-8DEC25-90000-C, XRP_USDC-30JUN23-0d625-C, BTC-26JUN26, SYN.BTC-7FEB25, BTC-PERPETUAL, BTC-CS-31MAR23-100000_200000",
+        remedy="expected forms: BTC-8DEC25-90000-C, XRP_USDC-30JUN23-0d625-C, BTC-26JUN26, SYN.BTC-7FEB25, BTC-PERPETUAL, "
+        "BTC-CS-31MAR23-100000_200000",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import Final
 
 PROGRESS_VARIABLE: Final = "OPTIONS_AGENT_PROGRESS"
@@ -27,5 +28,5 @@ def report_progress(stage: str, part: str, done: int, total: int, rows: int = 0,
     if not path:
         return
     line = json.dumps({"at": time.time(), "stage": stage, "part": part, "done": done, "total": total, "rows": rows, "note": note})
-    with open(path, "a", encoding="utf-8") as stream:  # one short write of an appended line is whole on POSIX
+    with Path(path).open("a", encoding="utf-8") as stream:  # one short write of an appended line is whole on POSIX
         stream.write(line + "\n")
