@@ -1,0 +1,1 @@
+"""Experiments and what they taught: tracking, splits, multiple testing, attribution."""
