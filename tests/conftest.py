@@ -9,6 +9,8 @@ import pytest
 
 from options_agent.settings import Settings, load_settings
 
+pytest_plugins = ["tests.servers.mlflow"]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
