@@ -36,7 +36,7 @@ def _run(tmp_path: Path, key: str = "abc123") -> tracking.TrackedRun:
     )
 
 
-def _client(uri: str):  # noqa: ANN202
+def _client(uri: str):
     from mlflow import MlflowClient
 
     return MlflowClient(uri)
