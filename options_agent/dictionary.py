@@ -11,8 +11,10 @@ def data_dictionary() -> str:
     parts = [
         "# Data dictionary",
         "",
-        f"Made from `options_agent.quotes` and `options_agent.series` (schema version {SCHEMA_VERSION}) by "
-        "`python -m options_agent.dictionary`; a test keeps it true. Times are UTC, microseconds.",
+        (
+            f"Made from `options_agent.quotes` and `options_agent.series` (schema version {SCHEMA_VERSION}) by "
+            "`python -m options_agent.dictionary`; a test keeps it true. Times are UTC, microseconds."
+        ),
         "",
         "## Quotes (`raw`, `clean`, `quarantine`)",
         "",
