@@ -1,0 +1,219 @@
+"""Tables to Parquet bytes and back, without loss: the encodings of raw snapshots and of whole days.
+
+A day lies contract-major (expiry, strike, right, then time), its prices as scaled integers where that is bitwise
+exact. Equal tables give equal bytes: nothing of the clock or the machine goes in. Paths are not known here.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from options_agent.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Contract-major order. The stable sort of its rows by `ts` is the QUOTE order, which is what readers get.
+CONTRACT_MAJOR: Final = ("expiry", "strike", "right", "instrument", "ts", "snapshot", "source", "region")
+
+_KEY: Final = b"encoding"
+#: Decimals and divisor, coarsest first; with a divisor of 100 a scale has two digits more than its decimals say.
+_SCALES: Final = tuple(
+    sorted([*((d, 1.0) for d in range(10)), *((d, 100.0) for d in range(8))], key=lambda s: s[0] + (2.1 if s[1] > 1 else 0))
+)
+_EXACT: Final = 2.0**53
+_NEGATIVE_ZERO: Final = np.float64(-0.0).view(np.int64)
+#: A column with fewer distinct values than one in this many rows is a dictionary; others are deltas or plain.
+_ROWS_PER_DISTINCT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How a float column became integers: value = integer / 10**decimals / divisor; `negative_zero` stands for -0.0.
+
+    The divisor is 100 where a source's percentages became decimals: 46.55 / 100 is not the float nearest 0.4655.
+    """
+
+    decimals: int
+    divisor: float = 1.0
+    negative_zero: int | None = None
+
+
+def snapshot_bytes(table: pa.Table) -> bytes:
+    """One raw snapshot as Parquet: Zstandard, columns as they are. For many small files, quickly written and read."""
+    strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    return _parquet(table.combine_chunks(), table.schema.metadata or {}, level=1, dictionary=strings, deltas={})
+
+
+def day_bytes(table: pa.Table, notes: dict[str, Any] | None = None) -> bytes:
+    """A whole day as Parquet: contract-major, scaled integers, Zstandard. `notes` (JSON) are kept in the footer."""
+    ordered = contract_major(table)
+    encoded, scales = encode(ordered)
+    dictionary, deltas = [], {}
+    for name, column in zip(encoded.column_names, encoded.columns, strict=True):
+        if pa.types.is_boolean(column.type):
+            continue
+        few = pc.count_distinct(column, mode="all").as_py() * _ROWS_PER_DISTINCT <= max(len(column), _ROWS_PER_DISTINCT)
+        if pa.types.is_string(column.type) or few:
+            dictionary.append(name)
+        elif pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type):
+            deltas[name] = "DELTA_BINARY_PACKED"
+    header = {"scales": {name: [s.decimals, s.divisor, s.negative_zero] for name, s in scales.items()}, "notes": notes or {}}
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(header, sort_keys=True).encode()}
+    return _parquet(encoded, metadata, level=9, dictionary=dictionary, deltas=deltas)
+
+
+def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in Parquet bytes of either kind, as it lies (a day: contract-major), floats as floats again.
+
+    Args:
+        data: a whole Parquet file.
+        place: where it came from; named in errors.
+        columns: the columns wanted, in that order; all by default.
+
+    Raises:
+        DataError: the bytes are truncated, corrupt or no Parquet, or a column is not in the file.
+    """
+    try:
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            if columns is not None and (missing := [name for name in columns if name not in schema.names]):
+                raise DataError(f"no column {missing} in the file; it has {schema.names}", place=place, remedy="ask for columns it has")
+            header = _header(file.metadata.metadata)
+            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"not a whole Parquet file ({len(data):,} bytes): {error}",
+            place=place,
+            remedy="set it aside (lake.store.set_aside), then harvest the snapshot again or restore the day from the archive",
+        ) from error
+    if columns is not None:
+        table = table.select(list(columns))
+    return decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()})
+
+
+def notes_of(data: bytes, *, place: str) -> dict[str, Any]:
+    """The `notes` a day was written with; reads the footer only.
+
+    Raises:
+        DataError: the bytes are no whole Parquet file.
+    """
+    try:
+        return dict(_header(pq.read_metadata(pa.BufferReader(data)).metadata).get("notes", {}))
+    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"not a whole Parquet file ({len(data):,} bytes): {error}", place=place, remedy="set it aside and write the day again"
+        ) from error
+
+
+def contract_major(table: pa.Table) -> pa.Table:
+    """Rows by `CONTRACT_MAJOR` (those of its columns that are there), stable; nulls last."""
+    keys = [(name, "ascending") for name in CONTRACT_MAJOR if name in table.column_names]
+    return table.combine_chunks().take(pc.sort_indices(table, sort_keys=keys)) if keys else table
+
+
+def in_time_order(table: pa.Table) -> pa.Table:
+    """Rows of a contract-major table by `ts`, stable: exactly the QUOTE order. Nulls last."""
+    times = table.column("ts").cast(pa.int64())
+    values = pc.fill_null(times, np.iinfo(np.int64).max).to_numpy()
+    return table.combine_chunks().take(pa.array(np.argsort(values, kind="stable")))
+
+
+def encode(table: pa.Table) -> tuple[pa.Table, dict[str, Scale]]:
+    """Float columns as the smallest scaled integers that restore them bitwise; other columns untouched.
+
+    `decode(*encode(table))` equals `table` bit for bit, nulls, NaN and -0.0 included: a column that no scale
+    up to 10**-9 restores (more digits, NaN, infinities, beyond 2**53) stays as it is.
+    """
+    arrays, scales = [], {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_float64(column.type) and (packed := _packed(column.combine_chunks())) is not None:
+            column, scales[name] = packed
+        arrays.append(column)
+    fields = [pa.field(field.name, array.type, field.nullable) for field, array in zip(table.schema, arrays, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=table.schema.metadata)), scales
+
+
+def decode(table: pa.Table, scales: dict[str, Scale]) -> pa.Table:
+    """The inverse of `encode`; scales of columns that are not in `table` are ignored."""
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != _KEY}
+    arrays, fields = [], []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if (scale := scales.get(field.name)) is not None:
+            column = _unpacked(column.combine_chunks(), scale)
+        arrays.append(column)
+        fields.append(pa.field(field.name, column.type, field.nullable))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata or None))
+
+
+def _packed(column: pa.Array) -> tuple[pa.Array, Scale] | None:
+    missing = np.asarray(column.is_null())
+    values = np.where(missing, 0.0, pc.fill_null(column, 0.0).to_numpy())
+    bits = values.view(np.int64)
+    is_negative_zero = bits == _NEGATIVE_ZERO
+    bits = np.where(is_negative_zero, 0, bits)
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    scale, integers = _smallest_scale(values, bits)
+    if scale is None:
+        return None
+    sentinel = int(integers.max()) + 1 if is_negative_zero.any() else None
+    if sentinel is not None:
+        integers[is_negative_zero] = sentinel
+    small = np.abs(integers).max() < 2**31 - 1
+    array = pa.array(integers.astype(np.int32 if small else np.int64), mask=missing if missing.any() else None)
+    return array, Scale(scale.decimals, scale.divisor, sentinel)
+
+
+def _smallest_scale(values: np.ndarray, bits: np.ndarray) -> tuple[Scale | None, np.ndarray]:
+    """The coarsest scale that restores `values` (whose bit patterns are `bits`), and the integers on it."""
+    largest = float(np.abs(values).max())
+    probe = values[:: max(1, len(values) // 64)]
+    for decimals, divisor in _SCALES:
+        factor = 10.0**decimals
+        if largest * divisor * factor >= _EXACT or not (np.rint(probe * divisor * factor) / factor / divisor == probe).all():
+            continue
+        integers = np.rint(values * divisor * factor).astype(np.int64)
+        if np.array_equal((integers / factor / divisor).view(np.int64), bits):
+            return Scale(decimals, divisor), integers
+    return None, np.empty(0, np.int64)
+
+
+def _unpacked(column: pa.Array, scale: Scale) -> pa.Array:
+    missing = np.asarray(column.is_null()) if column.null_count else None
+    integers = (pc.fill_null(column, 0) if column.null_count else column).to_numpy()
+    values = integers / 10.0**scale.decimals / scale.divisor
+    if scale.negative_zero is not None:
+        values[integers == scale.negative_zero] = -0.0
+    return pa.array(values, mask=missing)
+
+
+def _parquet(table: pa.Table, metadata: dict[bytes, bytes], *, level: int, dictionary: list[str], deltas: dict[str, str]) -> bytes:
+    """One row group, no statistics (whole days are read), no Arrow schema (its types are Parquet's own), checksummed pages."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        table.schema.remove_metadata(),
+        compression="zstd",
+        compression_level=level,
+        use_dictionary=dictionary,
+        column_encoding=deltas or None,
+        write_statistics=False,
+        store_schema=False,
+        write_page_checksum=True,
+    ) as writer:
+        writer.write_table(table.replace_schema_metadata(None), row_group_size=max(len(table), 1))
+        writer.add_key_value_metadata({key.decode(): value.decode() for key, value in sorted(metadata.items())})
+    return bytes(sink.getvalue())
+
+
+def _header(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    raw = (metadata or {}).get(_KEY)
+    return dict(json.loads(raw)) if raw else {}
