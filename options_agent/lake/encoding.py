@@ -46,6 +46,16 @@ class Scale:
     negative_zero: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Rows, schema name and version, and the notes a day was written with."""
+
+    rows: int
+    schema: str
+    schema_version: str
+    notes: dict[str, Any]
+
+
 def snapshot_bytes(table: pa.Table) -> bytes:
     """One raw snapshot as Parquet: Zstandard, columns as they are. For many small files, quickly written and read."""
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
@@ -99,18 +109,25 @@ def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None)
     return decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()})
 
 
-def notes_of(data: bytes, *, place: str) -> dict[str, Any]:
-    """The `notes` a day was written with; reads the footer only.
+def summary_of(data: bytes, *, place: str) -> Summary:
+    """What the footer of a Parquet file of either kind says; no rows are read.
 
     Raises:
         DataError: the bytes are no whole Parquet file.
     """
     try:
-        return dict(_header(pq.read_metadata(pa.BufferReader(data)).metadata).get("notes", {}))
+        footer = pq.read_metadata(pa.BufferReader(data))
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
         raise DataError(
             f"not a whole Parquet file ({len(data):,} bytes): {error}", place=place, remedy="set it aside and write the day again"
         ) from error
+    metadata = footer.metadata or {}
+    return Summary(
+        rows=footer.num_rows,
+        schema=metadata.get(b"schema", b"").decode(),
+        schema_version=metadata.get(b"schema_version", b"").decode(),
+        notes=dict(_header(metadata).get("notes", {})),
+    )
 
 
 def contract_major(table: pa.Table) -> pa.Table:

@@ -7,6 +7,7 @@ Paths are in `layout`, bytes in `files`, Parquet in `encoding`, compaction in `c
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def snapshot_files(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFi
     snapshots: dict[tuple[dt.datetime, str, str], SnapshotFile] = {}
     compacted = layout.day_path("raw", underlying, day)
     if compacted in found:
-        contents = encoding.notes_of(lake.files.read(compacted), place=lake.files.place(compacted)).get("snapshots", [])
+        contents = encoding.summary_of(lake.files.read(compacted), place=lake.files.place(compacted)).notes.get("snapshots", [])
         total = sum(rows for *_, rows in contents) or 1
         for text, source, region, rows in contents:
             key = (dt.datetime.fromisoformat(text), str(source), str(region))
@@ -190,18 +191,17 @@ def read_range(lake: Lake, layer: Layer, underlying: str, start: dt.date, end: d
         DataError: a file is damaged or lacks a column.
         StorageError: a file cannot be read.
     """
+    full = QUOTE_SCHEMA if layer == "raw" else _SCHEMAS[layer]
+    schema = _chosen(full, columns)
     wanted = [day for day in days(lake, layer, underlying) if start <= day <= end]
-    if layer == "raw":
-        tables = [read_day(lake, "raw", underlying, day, columns) for day in wanted]
-        return _joined(tables, _chosen(QUOTE_SCHEMA, columns))
-    schema = _chosen(_SCHEMAS[layer], columns)
-
-    def read(day: dt.date) -> pa.Table:
-        path = layout.day_path(layer, underlying, day)
-        return _read(lake, layer, path, lake.files.read(path), schema, merge=layer == "clean")
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        return _joined(list(pool.map(read, wanted)), schema)
+    tables = _read_days(lake, layer, underlying, wanted, _chosen(full, list(dict.fromkeys([*schema.names, "ts"]))))
+    if not tables:
+        return schema.empty_table()
+    if _overlapping(tables):  # rows of a day were known after the next day's first: order by every key, across days
+        keys = [name for name in full.names if name in {*schema.names, *encoding.CONTRACT_MAJOR}]
+        table = pa.concat_tables(_read_days(lake, layer, underlying, wanted, _chosen(full, keys)))
+        return encoding.in_time_order(encoding.contract_major(table)).select(schema.names)
+    return pa.concat_tables(tables).select(schema.names)
 
 
 def days(lake: Lake, layer: Layer, underlying: str) -> list[dt.date]:
@@ -287,17 +287,32 @@ def set_aside(lake: Lake, path: str, reason: str) -> str:
 
 def _read(lake: Lake, layer: str, path: str, data: bytes, schema: pa.Schema, *, merge: bool) -> pa.Table:
     place = lake.files.place(path)
-    several = merge and len(encoding.notes_of(data, place=place).get("regions", ())) > 1
-    needed = list(dict.fromkeys([*schema.names, "ts", *(MERGE_COLUMNS if several else ())]))
-    full = _SCHEMAS[layer]
-    table = encoding.in_time_order(encoding.from_bytes(data, place=place, columns=[n for n in full.names if n in needed]))
+    several = merge and len(encoding.summary_of(data, place=place).notes.get("regions", ())) > 1
+    needed = {*schema.names, "ts", *(MERGE_COLUMNS if several else ())}
+    columns = [name for name in _SCHEMAS[layer].names if name in needed]
+    table = encoding.in_time_order(encoding.from_bytes(data, place=place, columns=columns))
     if several:
         table = merge_regions(table)
     return _as_schema(table.select(schema.names), schema, place)
 
 
-def _joined(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+def _read_days(lake: Lake, layer: Layer, underlying: str, wanted: list[dt.date], schema: pa.Schema) -> list[pa.Table]:
+    """Each day's rows in QUOTE order, regions merged in clean; days without rows are left out."""
+
+    def read(day: dt.date) -> pa.Table:
+        if layer == "raw":
+            return read_raw_day(lake, underlying, day).select(schema.names)
+        path = layout.day_path(layer, underlying, day)
+        return _read(lake, layer, path, lake.files.read(path), schema, merge=layer == "clean")
+
+    with ThreadPoolExecutor(_READERS) as pool:  # Parquet decoding leaves the interpreter lock
+        return [table for table in pool.map(read, wanted) if len(table)]
+
+
+def _overlapping(tables: list[pa.Table]) -> bool:
+    """Whether a day's last row was known after the next day's first."""
+    edges = [(table.column("ts")[0].value, table.column("ts")[-1].value) for table in tables]
+    return any(a is None or b is None or a > b for (_, a), (b, _) in itertools.pairwise(edges))
 
 
 def _chosen(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:

@@ -1,0 +1,234 @@
+"""The archive: clean and quarantined days shipped elsewhere, provably whole, never silently overwritten.
+
+An object's name holds the SHA-256 of its bytes and it is put if absent: a killed run starts again and completes,
+without duplicates. The manifest that names it comes after it. What a version is, is in `manifest`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from options_agent.errors import DataError, StorageError
+from options_agent.lake import encoding, layout
+from options_agent.lake.files import FileRecord, Files, LocalFiles, open_files, sha256_of
+from options_agent.lake.manifest import Manifest, ManifestLine, append_manifest, archived_days, read_manifest
+from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from pathlib import Path
+
+    from options_agent.lake.layout import DayLayer
+    from options_agent.lake.store import Lake
+    from options_agent.settings import Settings
+
+STAGE: Final = "archive"
+STAGE_VERSION: Final = 1
+_LAYERS: Final[tuple[DayLayer, ...]] = ("clean", "quarantine")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An archive of one network. Make one with `open_archive`."""
+
+    root: str
+    network: str
+    storage_options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    files: Files = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", open_files(f"{self.root.rstrip('/')}/{self.network}", self.storage_options))
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the manifest says of an object, and what was found: SHA-256 in hex, or None where it is missing."""
+
+    underlying: str
+    day: dt.date
+    path: str
+    lake_path: str
+    rows: int
+    bytes: int
+    expected: str
+    found: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the object is there, byte for byte."""
+        return self.expected == self.found
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """A restored day: the version taken, where its files lie now, and a proof per file, read back from there."""
+
+    underlying: str
+    day: dt.date
+    version: int
+    destination: Path
+    proofs: tuple[Proof, ...]
+
+
+def open_archive(settings: Settings) -> Archive:
+    """The archive the settings name; it is not reached before the first read or write."""
+    return Archive(settings.archive_url, settings.network, settings.storage_options)
+
+
+def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> Receipt:
+    """Ship the clean and the quarantined file of a day.
+
+    Idempotent: where the same bytes are already the latest version there, nothing is put. A day that changed
+    since becomes a new version beside the old one.
+
+    Returns:
+        The receipt of stage `archive`, also written to the lake. Counts: `files`, `bytes`, `rows` (clean and
+        quarantined), `quotes` (clean), `uploaded` (objects put by the run that wrote the receipt). `files` are the
+        lake's; `details` name the archive, the manifest with its version, and the objects.
+
+    Raises:
+        DataError: the day is in neither layer, or one of its files is damaged (a torn day is not shipped).
+        StorageError: the archive refused, is unreachable, or holds other bytes under an object's name. The lake
+            is as it was; the next run completes the work.
+    """
+    days = _day_files(lake, underlying, day)
+    lines = tuple(_line(lake, path, data) for path, data in days.items())
+    print_of_day = fingerprint(STAGE, STAGE_VERSION, archive.files.url, [(line.lake_path, line.sha256) for line in lines])
+    former = read_receipt(lake, STAGE, underlying, day.isoformat())
+    if former is not None and unchanged(lake, former, print_of_day) and _is_latest(archive, underlying, day, lines):
+        return former
+    uploaded = sum(_put(archive.files, line, data) for line, data in zip(lines, days.values(), strict=True))
+    manifest = append_manifest(archive.files, underlying, day, lines)
+    receipt = Receipt(
+        stage=STAGE,
+        underlying=underlying,
+        partition=day.isoformat(),
+        fingerprint=print_of_day,
+        counts={
+            "files": len(lines),
+            "bytes": sum(line.bytes for line in lines),
+            "rows": sum(line.rows for line in lines),
+            "quotes": sum(line.rows for line in lines if line.lake_path.startswith("clean/")),
+            "uploaded": uploaded,
+        },
+        files=tuple(FileRecord(line.lake_path, line.rows, line.bytes, line.sha256) for line in lines),
+        details={
+            "archive": archive.files.url,
+            "manifest": manifest.path,
+            "version": manifest.version,
+            "objects": [line.path for line in lines],
+        },
+    )
+    write_receipt(lake, receipt)
+    return receipt
+
+
+def restore_day(archive: Archive, underlying: str, day: dt.date, destination: Path, *, version: int | None = None) -> RestoreReport:
+    """Write an archived day below `destination` as the lake has it, byte for byte.
+
+    Every object is checked against its SHA-256 before anything is written, and every file once more as read back.
+    To restore into a lake, `destination` is its `{root}/{network}`.
+
+    Raises:
+        DataError: the day, or that version of it, was never archived.
+        StorageError: an object is missing or its bytes are not the archived ones, or a file cannot be written.
+    """
+    manifest = _existing(archive, underlying, day, version)
+    contents = {}
+    for line in manifest.lines:
+        data = archive.files.read(line.path)
+        if (found := sha256_of(data)) != line.sha256:
+            raise StorageError(
+                f"the archived object is not what was archived: SHA-256 {found}, expected {line.sha256}; nothing was restored",
+                place=archive.files.place(line.path),
+                remedy="archive the day again where the lake still has it, or restore an earlier version",
+            )
+        contents[line.lake_path] = data
+    target = LocalFiles(destination.absolute())
+    for lake_path, data in contents.items():
+        target.write(lake_path, data)
+    proofs = tuple(_proof(target, underlying, day, line, line.lake_path) for line in manifest.lines)
+    return RestoreReport(underlying, day, manifest.version, destination, proofs)
+
+
+def verify(archive: Archive, underlying: str | None = None, day: dt.date | None = None) -> list[Proof]:
+    """Read every object that the latest manifests name, all days by default, and compute its SHA-256 anew.
+
+    Raises:
+        DataError: a manifest is damaged.
+        StorageError: the archive cannot be reached. A missing or altered object is no error but a proof that fails.
+    """
+    wanted = [(u, d) for u, d in archived_days(archive.files, underlying) if day in {None, d}]
+    return [_proof(archive.files, name, at, line, line.path) for name, at in wanted for line in _existing(archive, name, at, None).lines]
+
+
+def archived(archive: Archive, underlying: str | None = None) -> list[tuple[str, dt.date, Manifest]]:
+    """Every archived day with its latest manifest, by underlying and day.
+
+    Raises:
+        DataError: a manifest is damaged.
+        StorageError: the archive cannot be reached.
+    """
+    return [(name, day, _existing(archive, name, day, None)) for name, day in archived_days(archive.files, underlying)]
+
+
+def _day_files(lake: Lake, underlying: str, day: dt.date) -> dict[str, bytes]:
+    paths = [layout.day_path(layer, underlying, day) for layer in _LAYERS]
+    found = {path: data for path in paths if (data := lake.files.read_or_none(path)) is not None}
+    if not found:
+        raise DataError(
+            f"{underlying} {day} is not in the lake", place=lake.files.place(paths[0]), remedy="harvest and judge the day first"
+        )
+    return found
+
+
+def _line(lake: Lake, path: str, data: bytes) -> ManifestLine:
+    summary = encoding.summary_of(data, place=lake.files.place(path))
+    digest = sha256_of(data)
+    folder, name = path.rsplit("/", 1)
+    return ManifestLine(
+        path=f"{folder}/{name.removesuffix('.parquet')}-{digest}.parquet",
+        lake_path=path,
+        rows=summary.rows,
+        bytes=len(data),
+        sha256=digest,
+        schema=summary.schema,
+        schema_version=summary.schema_version,
+    )
+
+
+def _put(files: Files, line: ManifestLine, data: bytes) -> int:
+    """1 where the object was put, 0 where it already was there."""
+    if files.create(line.path, data):
+        return 1
+    if (size := files.size(line.path)) != line.bytes:
+        raise StorageError(
+            f"an object of {size} bytes lies under the name of one of {line.bytes}",
+            place=files.place(line.path),
+            remedy="the archive was altered by another program: remove that object, then run again",
+        )
+    return 0
+
+
+def _is_latest(archive: Archive, underlying: str, day: dt.date, lines: tuple[ManifestLine, ...]) -> bool:
+    """Whether the archive itself still says so: a receipt alone would not notice that somebody emptied it."""
+    try:
+        manifest = read_manifest(archive.files, underlying, day)
+    except DataError:
+        return False
+    return manifest is not None and manifest.lines == lines and all(archive.files.size(line.path) == line.bytes for line in lines)
+
+
+def _existing(archive: Archive, underlying: str, day: dt.date, version: int | None) -> Manifest:
+    if (manifest := read_manifest(archive.files, underlying, day, version)) is None:
+        raise DataError(
+            f"{underlying} {day} is not in the archive", place=archive.files.url, remedy="`options-agent archive list` shows what is"
+        )
+    return manifest
+
+
+def _proof(files: Files, underlying: str, day: dt.date, line: ManifestLine, path: str) -> Proof:
+    data = files.read_or_none(path)
+    found = None if data is None else sha256_of(data)
+    return Proof(underlying, day, path, line.lake_path, line.rows, line.bytes, line.sha256, found)
