@@ -9,7 +9,7 @@ import pytest
 
 from options_agent.settings import Settings, load_settings
 
-pytest_plugins = ["tests.servers.mlflow"]
+pytest_plugins = ["tests.servers.mlflow", "tests.servers.s3"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
