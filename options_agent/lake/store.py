@@ -138,13 +138,13 @@ def read_raw_day(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
     found = lake.files.find(layout.day_folder("raw", underlying, day))
     small = {path: key for path in found if (key := layout.parse_snapshot_name(path.rsplit("/", 1)[-1]))}
     tables = [
-        _as_schema(encoding.from_bytes(data, place=lake.files.place(path)), QUOTE_SCHEMA, lake.files.place(path))
+        _as_stored(encoding.from_bytes(data, place=lake.files.place(path)), QUOTE_SCHEMA, lake.files.place(path))
         for path, data in zip(small, lake.files.read_many(list(small)), strict=True)
     ]
     compacted = layout.day_path("raw", underlying, day)
     if compacted in found:
         place = lake.files.place(compacted)
-        table = _as_schema(encoding.from_bytes(lake.files.read(compacted), place=place), QUOTE_SCHEMA, place)
+        table = _as_stored(encoding.from_bytes(lake.files.read(compacted), place=place), QUOTE_SCHEMA, place)
         tables.append(_without(table, set(small.values())))
     if not tables:
         return QUOTE_SCHEMA.empty_table()
@@ -251,7 +251,7 @@ def read_series(
         if (day := layout.day_of(path)) and (first is None or day >= first - margin) and (last is None or day <= last + margin)
     ]
     tables = [
-        _as_schema(encoding.from_bytes(data, place=lake.files.place(path)), schema, lake.files.place(path))
+        _as_stored(encoding.from_bytes(data, place=lake.files.place(path)), schema, lake.files.place(path))
         for path, data in zip(paths, lake.files.read_many(paths), strict=True)
     ]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -293,7 +293,7 @@ def _read(lake: Lake, layer: str, path: str, data: bytes, schema: pa.Schema, *, 
     table = encoding.in_time_order(encoding.from_bytes(data, place=place, columns=columns))
     if several:
         table = merge_regions(table)
-    return _as_schema(table.select(schema.names), schema, place)
+    return _as_stored(table.select(schema.names), schema, place)
 
 
 def _read_days(lake: Lake, layer: Layer, underlying: str, wanted: list[dt.date], schema: pa.Schema) -> list[pa.Table]:
@@ -324,8 +324,27 @@ def _chosen(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
 
 
 def _as_schema(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
+    """A table somebody wants written, cast where that loses nothing."""
     if table.schema.equals(schema, check_metadata=True):
         return table
+    _require_names(table, schema, place)
+    try:
+        return table.cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise DataError(f"columns do not fit the schema: {error}", place=place, remedy="cast them first") from error
+
+
+def _as_stored(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
+    """A table that was read: its types are the schema's own, or the file is not what it says it is."""
+    _require_names(table, schema, place)
+    if differing := [field.name for field, found in zip(schema, table.schema, strict=True) if field.type != found.type]:
+        raise DataError(
+            f"columns {differing} are of another type than the schema's", place=place, remedy="set the file aside, write it again"
+        )
+    return pa.Table.from_arrays(table.columns, schema=schema)
+
+
+def _require_names(table: pa.Table, schema: pa.Schema, place: str) -> None:
     if table.column_names != schema.names:
         missing, unknown = sorted(set(schema.names) - set(table.column_names)), sorted(set(table.column_names) - set(schema.names))
         raise DataError(
@@ -333,10 +352,6 @@ def _as_schema(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
             place=place,
             remedy="give every column of the schema in its order (options_agent.quotes, options_agent.series)",
         )
-    try:
-        return table.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"columns do not fit the schema: {error}", place=place, remedy="cast them first") from error
 
 
 def _one_of_each(table: pa.Table) -> tuple[dt.datetime, str, str, str]:
@@ -361,7 +376,7 @@ def _compacted_snapshot(lake: Lake, underlying: str, snapshot: dt.datetime, sour
     rows = table.filter(pc.and_(mask, pc.equal(table.column("snapshot"), pa.scalar(snapshot, table.schema.field("snapshot").type))))
     if not len(rows):
         return None
-    return encoding.snapshot_bytes(sort_quotes(_as_schema(encoding.in_time_order(rows), QUOTE_SCHEMA, lake.files.place(path))))
+    return encoding.snapshot_bytes(sort_quotes(_as_stored(encoding.in_time_order(rows), QUOTE_SCHEMA, lake.files.place(path))))
 
 
 def _without(table: pa.Table, keys: set[tuple[dt.datetime, str, str]]) -> pa.Table:
