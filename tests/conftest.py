@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from options_agent.settings import Settings, load_settings
 
 pytest_plugins = ["tests.servers.mlflow", "tests.servers.s3"]
+
+# Machines are noisy and kernels compile on first use: a law fails on its merits, never on the clock.
+hypothesis_settings.register_profile("desk", deadline=None)
+hypothesis_settings.load_profile("desk")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
