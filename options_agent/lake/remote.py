@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import StorageError
 
@@ -21,6 +21,7 @@ _SECRETS: Final = ("key", "secret", "token", "password", "sas_token", "account_k
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 #: One put of this many bytes at most; days are a thousandth of it.
 _SINGLE_PUT: Final = 2 * 2**30
+_CONFLICTS: Final = 5
 
 
 class RemoteFiles:
@@ -56,7 +57,7 @@ class RemoteFiles:
         try:
             return fsspec.core.url_to_fs(self._url, **options)[0]
         except Exception as error:  # noqa: BLE001 - every backend has errors of its own
-            self._fail("open", "", error)
+            raise self._failure("open", "", error) from None
 
     @cached_property
     def _root(self) -> str:
@@ -83,7 +84,7 @@ class RemoteFiles:
         try:
             found = self._filesystem.cat([self._full(path) for path in paths])
         except Exception as error:  # noqa: BLE001
-            self._fail("read", paths[0], error)
+            raise self._failure("read", paths[0], error) from None
         by_path = {self._relative(full): data for full, data in found.items()}
         return [by_path[path] for path in paths]
 
@@ -95,7 +96,7 @@ class RemoteFiles:
             self._require_bucket()
             return None
         except Exception as error:  # noqa: BLE001
-            self._fail("read", path, error)
+            raise self._failure("read", path, error) from None
 
     def write(self, path: str, data: bytes) -> None:
         """See `Files.write`: one put, which the store makes visible whole or not at all."""
@@ -103,11 +104,7 @@ class RemoteFiles:
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Files.create`: a put with `If-None-Match: *`."""
-        try:
-            self._put(path, data, "create")
-        except FileExistsError:
-            return False
-        return True
+        return self._put(path, data, "create")
 
     def size(self, path: str) -> int | None:
         """See `Files.size`."""
@@ -117,7 +114,7 @@ class RemoteFiles:
             self._require_bucket()
             return None
         except Exception as error:  # noqa: BLE001
-            self._fail("look at", path, error)
+            raise self._failure("look at", path, error) from None
         return int(info["size"]) if info["type"] == "file" else None
 
     def find(self, folder: str) -> dict[str, int]:
@@ -127,7 +124,7 @@ class RemoteFiles:
         except FileNotFoundError:
             found = {}
         except Exception as error:  # noqa: BLE001
-            self._fail("list", folder, error)
+            raise self._failure("list", folder, error) from None
         if not found:
             self._require_bucket()
         sizes = {self._relative(full): int(info["size"]) for full, info in found.items()}
@@ -141,7 +138,7 @@ class RemoteFiles:
             self._require_bucket()
             return []
         except Exception as error:  # noqa: BLE001
-            self._fail("list", folder, error)
+            raise self._failure("list", folder, error) from None
         return sorted(str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in listed if entry["type"] == "directory")
 
     def delete(self, path: str) -> None:
@@ -151,24 +148,33 @@ class RemoteFiles:
         except FileNotFoundError:
             return
         except Exception as error:  # noqa: BLE001
-            self._fail("delete", path, error)
+            raise self._failure("delete", path, error) from None
 
     def move(self, path: str, target: str) -> None:
         """See `Files.move`: a copy, then a delete, so that the bytes are never nowhere."""
         self.write(target, self.read(path))
         self.delete(path)
 
-    def _put(self, path: str, data: bytes, mode: str) -> None:
+    def _put(self, path: str, data: bytes, mode: str) -> bool:
+        """Whether the bytes were put; False where `mode` is create and an object is there."""
         extra: dict[str, Any] = {}
         if self._is_s3:
             # the server refuses the put where the bytes that arrived are not the bytes that left
             extra = {"chunksize": _SINGLE_PUT, "ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
-        try:
-            self._filesystem.pipe_file(self._full(path), data, mode=mode, **extra)
-        except FileExistsError:
-            raise
-        except Exception as error:  # noqa: BLE001
-            self._fail("write", path, error)
+        for attempt in range(_CONFLICTS):
+            try:
+                self._filesystem.pipe_file(self._full(path), data, mode=mode, **extra)
+            except FileExistsError:
+                return False
+            except Exception as error:  # noqa: BLE001
+                status = _http_status(error)
+                if status == 412:
+                    return False
+                if status != 409 or attempt == _CONFLICTS - 1:  # 409: another put of this name was under way; ask again
+                    raise self._failure("write", path, error) from None
+            else:
+                break
+        return True
 
     def _require_bucket(self) -> None:
         """A missing bucket must not look like an empty one."""
@@ -178,12 +184,11 @@ class RemoteFiles:
         try:
             self._filesystem.info(bucket)
         except Exception as error:  # noqa: BLE001
-            self._fail("find the bucket of", "", error)
+            raise self._failure("find the bucket of", "", error) from None
 
-    def _fail(self, verb: str, path: str, error: Exception) -> NoReturn:
-        raise StorageError(
-            f"could not {verb} the object: {self._without_secrets(error)}", place=self.place(path), remedy=_remedy(error, self._is_s3)
-        ) from None
+    def _failure(self, verb: str, path: str, error: Exception) -> StorageError:
+        message = f"could not {verb} the object: {self._without_secrets(error)}"
+        return StorageError(message, place=self.place(path), remedy=_remedy(error, self._is_s3))
 
     def _without_secrets(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}".strip().replace("\n", " ")
@@ -192,6 +197,12 @@ class RemoteFiles:
             if isinstance(value, str) and value:
                 text = text.replace(value, "***")
         return _USERINFO.sub("***@", text)
+
+
+def _http_status(error: Exception) -> int | None:
+    """The status an S3 server answered with, which s3fs keeps in the cause; None for other errors."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
 
 
 def _remedy(error: Exception, is_s3: bool) -> str:
