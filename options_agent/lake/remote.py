@@ -127,7 +127,7 @@ class RemoteFiles:
             raise self._failure("list", folder, error) from None
         if not found:
             self._require_bucket()
-        sizes = {self._relative(full): int(info["size"]) for full, info in found.items()}
+        sizes = {self._relative(full): int(info["size"]) for full, info in found.items() if info["type"] == "file"}
         return dict(sorted((path, size) for path, size in sizes.items() if not path.rsplit("/", 1)[-1].startswith(".")))
 
     def folders(self, folder: str) -> list[str]:
