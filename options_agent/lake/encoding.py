@@ -140,6 +140,12 @@ def contract_major(table: pa.Table) -> pa.Table:
     return table.combine_chunks().take(pc.sort_indices(table, sort_keys=keys)) if keys else table
 
 
+def quote_order(table: pa.Table) -> pa.Table:
+    """Rows in the QUOTE order, whatever order they are in: `in_time_order(contract_major(table))` in one sort."""
+    keys = [("ts", "ascending")] + [(name, "ascending") for name in CONTRACT_MAJOR if name in table.column_names and name != "ts"]
+    return table.take(pc.sort_indices(table, sort_keys=keys))
+
+
 def in_time_order(table: pa.Table) -> pa.Table:
     """Rows of a contract-major table by `ts`, stable: exactly the QUOTE order. Nulls last."""
     times = table.column("ts").cast(pa.int64())

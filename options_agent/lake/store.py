@@ -148,7 +148,7 @@ def read_raw_day(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
         tables.append(_without(table, set(small.values())))
     if not tables:
         return QUOTE_SCHEMA.empty_table()
-    return encoding.in_time_order(encoding.contract_major(pa.concat_tables(tables)))
+    return encoding.quote_order(pa.concat_tables(tables))
 
 
 def write_day(lake: Lake, layer: DayLayer, underlying: str, day: dt.date, table: pa.Table) -> FileRecord:
@@ -200,7 +200,7 @@ def read_range(lake: Lake, layer: Layer, underlying: str, start: dt.date, end: d
     if _overlapping(tables):  # rows of a day were known after the next day's first: order by every key, across days
         keys = [name for name in full.names if name in {*schema.names, *encoding.CONTRACT_MAJOR}]
         table = pa.concat_tables(_read_days(lake, layer, underlying, wanted, _chosen(full, keys)))
-        return encoding.in_time_order(encoding.contract_major(table)).select(schema.names)
+        return encoding.quote_order(table).select(schema.names)
     return pa.concat_tables(tables).select(schema.names)
 
 
