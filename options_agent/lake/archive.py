@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from options_agent.lake.layout import DayLayer
-    from options_agent.lake.store import Lake
+    from options_agent.lake.root import Lake
     from options_agent.settings import Settings
 
 STAGE: Final = "archive"

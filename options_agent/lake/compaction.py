@@ -1,24 +1,24 @@
 """A raw day's many small files become one, verified before the small ones go.
 
 Killed at any point, the day reads the same rows: while both forms lie there, a file of its own counts before the
-compacted copy of its snapshot (`store.read_raw_day`), and running again finishes the work.
+compacted copy of its snapshot (`raw.read_raw_day`), and running again finishes the work.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from options_agent.errors import DataError, StorageError
 from options_agent.lake import encoding, layout
 from options_agent.lake.files import FileRecord, sha256_of
-from options_agent.lake.store import read_raw_day, snapshot_files
+from options_agent.lake.raw import contents_of, read_raw_day, snapshot_files
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pyarrow as pa
 
-    from options_agent.lake.store import Lake
+    from options_agent.lake.root import Lake
 
 
 def compact_raw_day(lake: Lake, underlying: str, day: dt.date) -> FileRecord:
@@ -37,7 +37,7 @@ def compact_raw_day(lake: Lake, underlying: str, day: dt.date) -> FileRecord:
     rows = read_raw_day(lake, underlying, day)
     if not len(rows):
         raise DataError(f"{underlying} has no raw snapshots on {day}", place=lake.files.place(folder), remedy="harvest the day first")
-    data = encoding.day_bytes(rows, {"snapshots": _contents(rows)})
+    data = encoding.day_bytes(rows, {"snapshots": contents_of(rows)})
     if lake.files.read_or_none(path) != data:
         lake.files.write(path, data)
     _verify(lake, path, rows)
@@ -51,13 +51,6 @@ def is_compacted(lake: Lake, underlying: str, day: dt.date) -> bool:
     """Whether every raw snapshot of the day lies in its one file."""
     files = snapshot_files(lake, underlying, day)
     return bool(files) and {file.path for file in files} == {layout.day_path("raw", underlying, day)}
-
-
-def _contents(rows: pa.Table) -> list[list[object]]:
-    """Snapshot, source, region and row count of every raw snapshot in the day, for listing without reading rows."""
-    columns = [rows.column(name).to_pylist() for name in ("snapshot", "source", "region")]
-    counts = Counter(zip(*columns, strict=True))
-    return [[snapshot.astimezone(dt.UTC).isoformat(), source, region, n] for (snapshot, source, region), n in sorted(counts.items())]
 
 
 def _verify(lake: Lake, path: str, rows: pa.Table) -> None:

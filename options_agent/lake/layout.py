@@ -60,6 +60,11 @@ def parse_snapshot_name(name: str) -> tuple[dt.datetime, str, str] | None:
     return dt.datetime.strptime(m["snapshot"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC), m["source"], m["region"]
 
 
+def is_snapshot(path: str) -> bool:
+    """Whether a path is that of a raw snapshot's own file."""
+    return path.startswith("raw/quotes/underlying=") and parse_snapshot_name(path.rsplit("/", 1)[-1]) is not None
+
+
 def series_folder(name: SeriesName, underlying: str) -> str:
     """`raw/prices/underlying=BTC`."""
     return f"raw/{name}/underlying={_checked_underlying(underlying)}"

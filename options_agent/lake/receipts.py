@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import DataError
 from options_agent.lake.files import FileRecord
-from options_agent.lake.layout import receipt_folder, receipt_path
+from options_agent.lake.layout import day_of, is_snapshot, receipt_folder, receipt_path
 
 if TYPE_CHECKING:
-    from options_agent.lake.store import Lake
+    from options_agent.lake.root import Lake
 
 RECEIPT_VERSION: Final = 1
 
@@ -93,10 +93,28 @@ def receipts(lake: Lake, stage: str, underlying: str | None = None) -> list[Rece
 
 
 def unchanged(lake: Lake, receipt: Receipt | None, fingerprint: str) -> bool:
-    """Whether `receipt` answers `fingerprint` and every output still lies there with its size."""
+    """Whether `receipt` answers `fingerprint` and every output still lies there with its size.
+
+    A raw snapshot that was compacted since counts as there, where its day's file holds it with the same bytes.
+    """
     if receipt is None or receipt.fingerprint != fingerprint:
         return False
-    return all(lake.files.size(record.path) == record.bytes for record in receipt.files)
+    sizes: dict[str, int] = {}
+    for folder in {record.path.rpartition("/")[0] for record in receipt.files}:
+        sizes |= lake.files.find(folder)
+    missing = [record for record in receipt.files if record.path not in sizes]
+    if any(sizes[record.path] != record.bytes for record in receipt.files if record.path in sizes):
+        return False
+    return not missing or _compacted(lake, missing)
+
+
+def _compacted(lake: Lake, records: list[FileRecord]) -> bool:
+    """Whether all of these were raw snapshots and lie in their days' files, byte for byte."""
+    from options_agent.lake.raw import compacted_hashes
+
+    days = {(record.path.split("/")[2].removeprefix("underlying="), day_of(record.path)) for record in records if is_snapshot(record.path)}
+    hashes = {path: sha for underlying, day in days if day for path, sha in compacted_hashes(lake, underlying, day).items()}
+    return all(hashes.get(record.path) == record.sha256 for record in records)
 
 
 def _parse(data: bytes, place: str) -> Receipt:

@@ -1,6 +1,6 @@
 """The lake's verbs: write a snapshot, read a day, read a range.
 
-Raw holds one immutable file a snapshot until its day is compacted; clean and quarantine hold one file a day.
+Raw holds one immutable file a snapshot until its day is compacted (`raw`); clean and quarantine hold one file a day.
 Paths are in `layout`, bytes in `files`, Parquet in `encoding`, compaction in `compaction`.
 """
 
@@ -10,145 +10,47 @@ import datetime as dt
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from options_agent.errors import DataError
 from options_agent.lake import encoding, layout
-from options_agent.lake.files import FileRecord, Files, open_files, sha256_of
+from options_agent.lake.files import FileRecord, sha256_of
 from options_agent.lake.merging import MERGE_COLUMNS, merge_regions
-from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA, sort_quotes
+from options_agent.lake.raw import SnapshotFile, raw_fingerprint, read_raw_day, snapshot_files, write_snapshot
+from options_agent.lake.root import Lake, open_lake
+from options_agent.lake.shape import as_schema, as_stored
+from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA
 from options_agent.series import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from options_agent.lake.layout import DayLayer, Layer, SeriesName
-    from options_agent.settings import Settings
+
+#: The whole public face of the lake; what concerns raw snapshots only lives in `raw`.
+__all__ = [
+    "Lake",
+    "SnapshotFile",
+    "days",
+    "open_lake",
+    "raw_fingerprint",
+    "read_day",
+    "read_range",
+    "read_raw_day",
+    "read_series",
+    "set_aside",
+    "snapshot_files",
+    "underlyings",
+    "write_day",
+    "write_series",
+    "write_snapshot",
+]
 
 _SCHEMAS: Final[dict[str, pa.Schema]] = {"clean": CLEAN_SCHEMA, "quarantine": QUARANTINE_SCHEMA}
 _READERS: Final = 2
-
-
-@dataclass(frozen=True)
-class Lake:
-    """A lake of one network: where its root is and how to get at it. Make one with `open_lake`."""
-
-    root: str
-    network: str
-    storage_options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    files: Files = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "files", open_files(f"{self.root.rstrip('/')}/{self.network}", self.storage_options))
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotFile:
-    """Where one raw snapshot lies: a file of its own, or (`bytes` its share) the compacted file of its day."""
-
-    snapshot: dt.datetime
-    source: str
-    region: str
-    path: str
-    bytes: int
-
-
-def open_lake(settings: Settings) -> Lake:
-    """The lake the settings name; nothing is created or reached before the first read or write."""
-    return Lake(settings.lake_url, settings.network, settings.storage_options)
-
-
-def write_snapshot(lake: Lake, table: pa.Table, *, replace: bool = False) -> FileRecord:
-    """Write one raw snapshot: the rows of one underlying, source and region that answer for one grid time.
-
-    Idempotent: the same rows again write nothing and give the same record.
-
-    Args:
-        lake: where to.
-        table: `QUOTE_SCHEMA`, any row order, at least one row.
-        replace: take the new rows where other rows of this snapshot are already there.
-
-    Raises:
-        DataError: the schema does not fit, the table is empty or holds several snapshots, or the snapshot is
-            already there with other rows and `replace` is false.
-        StorageError: it cannot be written (disk full, denied, unreachable).
-    """
-    if not table.schema.equals(QUOTE_SCHEMA):
-        raise DataError(
-            f"a raw snapshot has the quote schema, not {table.schema.names}", remedy="build it with options_agent.quotes.quote_table"
-        )
-    snapshot, underlying, source, region = _one_of_each(table)
-    path = layout.snapshot_path(underlying, snapshot, source, region)
-    data = encoding.snapshot_bytes(sort_quotes(table))
-    record = FileRecord(path, len(table), len(data), sha256_of(data))
-    if (present := lake.files.read_or_none(path)) is not None:
-        if present == data:
-            return record
-    else:
-        present = _compacted_snapshot(lake, underlying, snapshot, source, region)
-        if present == data:
-            day = lake.files.read(layout.day_path("raw", underlying, snapshot.date()))
-            return FileRecord(layout.day_path("raw", underlying, snapshot.date()), len(table), len(day), sha256_of(day))
-    if present is not None and not replace:
-        raise DataError(
-            f"snapshot {snapshot:%Y-%m-%d %H:%M:%S}Z of {underlying} from {source}/{region} is already there with other rows",
-            place=lake.files.place(path),
-            remedy="raw snapshots are immutable: pass replace=True to take the new rows, or write under another region",
-        )
-    lake.files.write(path, data)
-    return record
-
-
-def snapshot_files(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFile]:
-    """Every raw snapshot of a day in time order, whether still a file of its own or compacted.
-
-    Raises:
-        StorageError: the folder cannot be read.
-        DataError: the compacted file is damaged.
-    """
-    found = lake.files.find(layout.day_folder("raw", underlying, day))
-    snapshots: dict[tuple[dt.datetime, str, str], SnapshotFile] = {}
-    compacted = layout.day_path("raw", underlying, day)
-    if compacted in found:
-        contents = encoding.summary_of(lake.files.read(compacted), place=lake.files.place(compacted)).notes.get("snapshots", [])
-        total = sum(rows for *_, rows in contents) or 1
-        for text, source, region, rows in contents:
-            key = (dt.datetime.fromisoformat(text), str(source), str(region))
-            snapshots[key] = SnapshotFile(*key, compacted, found[compacted] * rows // total)
-    for path, size in found.items():
-        if own := layout.parse_snapshot_name(path.rsplit("/", 1)[-1]):
-            snapshots[own] = SnapshotFile(*own, path, size)
-    return [snapshots[key] for key in sorted(snapshots)]
-
-
-def read_raw_day(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
-    """All raw rows of a day, of every source and region, unmerged, in QUOTE order; empty where there are none.
-
-    Where a snapshot lies in the compacted file and in a file of its own (a compaction was cut short, or the
-    snapshot was replaced later), the file of its own counts and the other copy does not.
-
-    Raises:
-        DataError: a file is truncated, corrupt or of another schema; it is named. `set_aside` moves it away.
-        StorageError: a file cannot be read.
-    """
-    found = lake.files.find(layout.day_folder("raw", underlying, day))
-    small = {path: key for path in found if (key := layout.parse_snapshot_name(path.rsplit("/", 1)[-1]))}
-    tables = [
-        _as_stored(encoding.from_bytes(data, place=lake.files.place(path)), QUOTE_SCHEMA, lake.files.place(path))
-        for path, data in zip(small, lake.files.read_many(list(small)), strict=True)
-    ]
-    compacted = layout.day_path("raw", underlying, day)
-    if compacted in found:
-        place = lake.files.place(compacted)
-        table = _as_stored(encoding.from_bytes(lake.files.read(compacted), place=place), QUOTE_SCHEMA, place)
-        tables.append(_without(table, set(small.values())))
-    if not tables:
-        return QUOTE_SCHEMA.empty_table()
-    return encoding.quote_order(pa.concat_tables(tables))
 
 
 def write_day(lake: Lake, layer: DayLayer, underlying: str, day: dt.date, table: pa.Table) -> FileRecord:
@@ -159,7 +61,7 @@ def write_day(lake: Lake, layer: DayLayer, underlying: str, day: dt.date, table:
         StorageError: it cannot be written.
     """
     path = layout.day_path(layer, underlying, day)
-    table = _as_schema(table, _SCHEMAS[layer], lake.files.place(path))
+    table = as_schema(table, _SCHEMAS[layer], lake.files.place(path))
     regions = sorted(region for region in pc.unique(table.column("region")).to_pylist() if region is not None)
     data = encoding.day_bytes(table, {"regions": regions})
     if lake.files.read_or_none(path) != data:
@@ -223,7 +125,7 @@ def write_series(lake: Lake, name: SeriesName, underlying: str, day: dt.date, ta
         StorageError: it cannot be written.
     """
     path = layout.series_path(name, underlying, day)
-    table = _as_schema(table, SERIES[name], lake.files.place(path))
+    table = as_schema(table, SERIES[name], lake.files.place(path))
     data = encoding.snapshot_bytes(table.take(pc.sort_indices(table, sort_keys=[("ts", "ascending")])))
     if lake.files.read_or_none(path) != data:
         lake.files.write(path, data)
@@ -251,7 +153,7 @@ def read_series(
         if (day := layout.day_of(path)) and (first is None or day >= first - margin) and (last is None or day <= last + margin)
     ]
     tables = [
-        _as_stored(encoding.from_bytes(data, place=lake.files.place(path)), schema, lake.files.place(path))
+        as_stored(encoding.from_bytes(data, place=lake.files.place(path)), schema, lake.files.place(path))
         for path, data in zip(paths, lake.files.read_many(paths), strict=True)
     ]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
@@ -293,7 +195,7 @@ def _read(lake: Lake, layer: str, path: str, data: bytes, schema: pa.Schema, *, 
     table = encoding.in_time_order(encoding.from_bytes(data, place=place, columns=columns))
     if several:
         table = merge_regions(table)
-    return _as_stored(table.select(schema.names), schema, place)
+    return as_stored(table.select(schema.names), schema, place)
 
 
 def _read_days(lake: Lake, layer: Layer, underlying: str, wanted: list[dt.date], schema: pa.Schema) -> list[pa.Table]:
@@ -321,71 +223,6 @@ def _chosen(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
     if unknown := [name for name in columns if name not in schema.names]:
         raise DataError(f"no column {unknown} in this layer", remedy=f"it has {schema.names}")
     return pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
-
-
-def _as_schema(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
-    """A table somebody wants written, cast where that loses nothing."""
-    if table.schema.equals(schema, check_metadata=True):
-        return table
-    _require_names(table, schema, place)
-    try:
-        return table.cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise DataError(f"columns do not fit the schema: {error}", place=place, remedy="cast them first") from error
-
-
-def _as_stored(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
-    """A table that was read: its types are the schema's own, or the file is not what it says it is."""
-    _require_names(table, schema, place)
-    if differing := [field.name for field, found in zip(schema, table.schema, strict=True) if field.type != found.type]:
-        raise DataError(
-            f"columns {differing} are of another type than the schema's", place=place, remedy="set the file aside, write it again"
-        )
-    return pa.Table.from_arrays(table.columns, schema=schema)
-
-
-def _require_names(table: pa.Table, schema: pa.Schema, place: str) -> None:
-    if table.column_names != schema.names:
-        missing, unknown = sorted(set(schema.names) - set(table.column_names)), sorted(set(table.column_names) - set(schema.names))
-        raise DataError(
-            f"columns do not fit the schema: missing {missing}, unknown {unknown}",
-            place=place,
-            remedy="give every column of the schema in its order (options_agent.quotes, options_agent.series)",
-        )
-
-
-def _one_of_each(table: pa.Table) -> tuple[dt.datetime, str, str, str]:
-    values = []
-    for name in ("snapshot", "underlying", "source", "region"):
-        distinct = pc.unique(table.column(name)).to_pylist()
-        if len(distinct) != 1:
-            raise DataError(
-                f"a raw snapshot has one {name}, not {len(distinct)}: {distinct[:3]}", remedy="split the table, and write no empty snapshot"
-            )
-        values.append(distinct[0])
-    return values[0], values[1], values[2], values[3]
-
-
-def _compacted_snapshot(lake: Lake, underlying: str, snapshot: dt.datetime, source: str, region: str) -> bytes | None:
-    """What the file of a snapshot's own would hold, had its day not been compacted; None where it was never there."""
-    path = layout.day_path("raw", underlying, snapshot.date())
-    if (data := lake.files.read_or_none(path)) is None:
-        return None
-    table = encoding.from_bytes(data, place=lake.files.place(path))
-    mask = pc.and_(pc.equal(table.column("source"), source), pc.equal(table.column("region"), region))
-    rows = table.filter(pc.and_(mask, pc.equal(table.column("snapshot"), pa.scalar(snapshot, table.schema.field("snapshot").type))))
-    if not len(rows):
-        return None
-    return encoding.snapshot_bytes(sort_quotes(_as_stored(encoding.in_time_order(rows), QUOTE_SCHEMA, lake.files.place(path))))
-
-
-def _without(table: pa.Table, keys: set[tuple[dt.datetime, str, str]]) -> pa.Table:
-    """Rows whose (snapshot, source, region) is not in `keys`."""
-    for snapshot, source, region in keys:
-        same = pc.and_(pc.equal(table.column("source"), source), pc.equal(table.column("region"), region))
-        same = pc.and_(same, pc.equal(table.column("snapshot"), pa.scalar(snapshot, table.schema.field("snapshot").type)))
-        table = table.filter(pc.invert(same))
-    return table
 
 
 def _instant(at: dt.date | dt.datetime) -> pa.Scalar:

@@ -11,7 +11,8 @@ import pytest
 from options_agent.errors import DataError, StorageError
 from options_agent.lake import encoding, layout
 from options_agent.lake.compaction import compact_raw_day, is_compacted
-from options_agent.lake.store import Lake, read_raw_day, snapshot_files, write_snapshot
+from options_agent.lake.receipts import Receipt, unchanged
+from options_agent.lake.store import Lake, raw_fingerprint, read_raw_day, snapshot_files, write_snapshot
 from tests.chains import NOON, chain, chain_day
 
 DAY = NOON.date()
@@ -98,6 +99,21 @@ for name in ("read_bytes", "replace", "unlink"):
     setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
 compaction.compact_raw_day(Lake(root, "synthetic"), "BTC", dt.date(2026, 1, 31))
 """
+
+
+def test_to_a_stage_that_reads_or_wrote_it_a_compacted_day_is_unchanged(lake: Lake) -> None:
+    records = tuple(write_snapshot(lake, table) for table in chain_day(hours=8))
+    receipt = Receipt("harvest", "BTC", DAY.isoformat(), "f", files=records)
+    before = raw_fingerprint(lake, "BTC", DAY)
+    compact_raw_day(lake, "BTC", DAY)
+    assert raw_fingerprint(lake, "BTC", DAY) == before
+    assert unchanged(lake, receipt, "f")
+    write_snapshot(lake, chain_day(hours=8, seed=9)[3], replace=True)
+    assert raw_fingerprint(lake, "BTC", DAY) != before
+    compact_raw_day(lake, "BTC", DAY)
+    assert not unchanged(lake, receipt, "f"), "the rows it wrote are no longer there"
+    lake.files.delete(layout.day_path("raw", "BTC", DAY))
+    assert not unchanged(lake, receipt, "f")
 
 
 @pytest.mark.slow

@@ -90,17 +90,6 @@ def test_a_sweep_spares_a_writer_that_is_still_at_work(tmp_path: Path) -> None:
     assert at_work.exists()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs the right to mount a tmpfs: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 @pytest.mark.parametrize("verb", ["write", "create"])
 def test_a_full_disk_is_said_and_nothing_is_half_written(small_disk: Path, verb: str) -> None:
     files = LocalFiles(small_disk)

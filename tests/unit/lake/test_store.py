@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from options_agent.errors import DataError
+from options_agent.errors import DataError, StorageError
 from options_agent.lake import layout
 from options_agent.lake.store import (
     Lake,
@@ -248,3 +248,17 @@ def test_a_name_that_would_leave_its_folder_is_refused(underlying: str) -> None:
 def test_a_lake_never_shows_its_secret(tmp_path: Path) -> None:
     lake = open_lake(load_settings(home=tmp_path, s3_access_key_id="AKIA-SHOWN", s3_secret_access_key="never-to-be-seen", _env_file=None))
     assert "never-to-be-seen" not in repr(lake)
+
+
+def test_a_disk_that_fills_during_a_harvest_leaves_whole_snapshots_only(small_disk: Path) -> None:
+    lake, written = Lake(str(small_disk), "synthetic"), []
+
+    def harvest() -> None:
+        for minute in range(200):
+            written.append(write_snapshot(lake, chain(NOON + dt.timedelta(minutes=minute), contracts=90)))  # noqa: PERF401 - kept when it raises
+
+    with pytest.raises(StorageError, match=r"disk is full.*free space"):
+        harvest()
+    assert 2 < len(written) < 200
+    assert [file.path for file in snapshot_files(lake, "BTC", DAY)] == [record.path for record in written]
+    assert len(read_raw_day(lake, "BTC", DAY)) == 90 * len(written)
