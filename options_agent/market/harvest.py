@@ -1,0 +1,135 @@
+"""The harvest: snapshots of a source, and the series beside them, into the raw lake, a day or a moment at a time.
+
+The scheduled and the long-running harvester call the same functions. A day's receipt is written last; killed before, the next call
+finds the files already there with the same bytes and goes on.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Final
+
+from options_agent.errors import DataError
+from options_agent.lake.raw import snapshot_files, write_snapshot
+from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
+from options_agent.lake.store import write_series
+from options_agent.market.sources import day_range
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from options_agent.lake.layout import SeriesName
+    from options_agent.lake.store import Lake
+    from options_agent.market.sources import Source
+
+HARVEST_VERSION: Final = 1
+STAGE: Final = "harvest"
+
+
+def harvest_fingerprint(source: Source, underlying: str, day: dt.date, now: dt.datetime | None = None) -> str:
+    """What a day's harvest depends on; equal to the receipt's where there is nothing to do."""
+    start, end = _known_range(source, day, now)
+    return fingerprint(HARVEST_VERSION, source.name, source.fingerprint(underlying, start, end))
+
+
+def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, now: dt.datetime | None = None) -> Receipt:
+    """Write every snapshot of a day and its prices, DVOL and funding; nothing is done where nothing changed.
+
+    Args:
+        source: where from; of a live one only what is known by `now` is taken.
+        lake: where to; its network must be the source's.
+        underlying: the family.
+        day: UTC.
+        now: the present, default the clock's.
+
+    Returns:
+        The receipt: counts of `snapshots`, `rows`, `bytes`, `prices`, `dvol`, `funding`.
+
+    Raises:
+        DataError: networks differ, the source cannot be read, or other rows of a snapshot are already in the lake.
+        StorageError: the lake cannot be written.
+    """
+    _same_network(source, lake)
+    start, end = _known_range(source, day, now)
+    mark = harvest_fingerprint(source, underlying, day, now)
+    former = read_receipt(lake, STAGE, underlying, day.isoformat())
+    if former is not None and former.fingerprint == mark and len(snapshot_files(lake, underlying, day)) >= former.counts["snapshots"]:
+        return former
+    counts = {"snapshots": 0, "rows": 0, "bytes": 0}
+    rows_of: dict[str, int] = {}
+    for table in source.snapshots(underlying, start, end):
+        record = write_snapshot(lake, table)
+        counts["snapshots"] += 1
+        counts["rows"] += table.num_rows
+        counts["bytes"] += record.bytes
+        rows_of[_snapshot_of(table)] = table.num_rows
+    counts |= _write_series(source, lake, underlying, day, (start, end))
+    details = {"source": source.name, "interval_seconds": source.interval(underlying).total_seconds(), "rows_of": rows_of}
+    receipt = Receipt(STAGE, underlying, day.isoformat(), mark, counts, (), details)
+    write_receipt(lake, receipt)
+    return receipt
+
+
+def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datetime | None = None) -> Receipt | None:
+    """Write the newest snapshot of a live source and bring today's series up to `now`.
+
+    Returns:
+        Today's receipt with the snapshot counted, or None where the source had nothing to give.
+
+    Raises:
+        DataError: networks differ or the source is not live.
+        StorageError: the lake cannot be written.
+    """
+    _same_network(source, lake)
+    now = now or dt.datetime.now(dt.UTC)
+    table = source.latest(underlying, now)
+    if table is None or table.num_rows == 0:
+        return None
+    record = write_snapshot(lake, table)
+    day = table["snapshot"][0].as_py().date()
+    former = read_receipt(lake, STAGE, underlying, day.isoformat())
+    rows_of = dict(former.details.get("rows_of", {})) if former else {}
+    fresh = _snapshot_of(table) not in rows_of
+    rows_of[_snapshot_of(table)] = table.num_rows
+    start, end = _known_range(source, day, now)
+    counts = {
+        "snapshots": len(rows_of),
+        "rows": sum(rows_of.values()),
+        "bytes": (former.counts["bytes"] if former else 0) + (record.bytes if fresh else 0),
+        **_write_series(source, lake, underlying, day, (start, end)),
+    }
+    details = {"source": source.name, "interval_seconds": source.interval(underlying).total_seconds(), "rows_of": rows_of}
+    receipt = Receipt(STAGE, underlying, day.isoformat(), fingerprint(HARVEST_VERSION, "live", rows_of), counts, (), details)
+    write_receipt(lake, receipt)
+    return receipt
+
+
+def _write_series(source: Source, lake: Lake, underlying: str, day: dt.date, known: tuple[dt.datetime, dt.datetime]) -> dict[str, int]:
+    start, end = known
+    tables: dict[SeriesName, pa.Table] = {
+        "prices": source.prices(underlying, start, end),
+        "dvol": source.dvol(underlying, start, end),
+        "funding": source.funding(underlying, start, end),
+    }
+    for name, table in tables.items():
+        if table.num_rows:
+            write_series(lake, name, underlying, day, table)
+    return {name: table.num_rows for name, table in tables.items()}
+
+
+def _known_range(source: Source, day: dt.date, now: dt.datetime | None) -> tuple[dt.datetime, dt.datetime]:
+    start, end = day_range(day)
+    return start, max(start, min(end, now or dt.datetime.now(dt.UTC))) if source.live else end
+
+
+def _snapshot_of(table: pa.Table) -> str:
+    return str(table["snapshot"][0].as_py().isoformat())
+
+
+def _same_network(source: Source, lake: Lake) -> None:
+    if source.network != lake.network:
+        raise DataError(
+            f"source {source.name!r} is of network {source.network}, the lake of {lake.network}: their quotes never mix",
+            place=lake.root,
+            remedy="set OPTIONS_AGENT_NETWORK to the source's network",
+        )

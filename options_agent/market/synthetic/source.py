@@ -1,0 +1,263 @@
+"""Source `synthetic`: chains, index, DVOL and funding of the latent market, any range, a day in memory at a time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from options_agent.contracts import listed_expiries
+from options_agent.errors import DataError
+from options_agent.lake.receipts import fingerprint
+from options_agent.market.sources import day_range, days_of
+from options_agent.market.synthetic.defects import KINDS, InjectedDefect, outages, spoil, spoilt_kinds
+from options_agent.market.synthetic.latent import COINS, GENESIS, STEP_MINUTES, STEPS, DayPath, LatentMarket
+from options_agent.market.synthetic.listing import Board, Listings, board
+from options_agent.market.synthetic.surface import at_the_money_variance, quote_rows
+from options_agent.quotes import UTC_US, quote_table
+from options_agent.series import DVOL_SCHEMA, FUNDING_SCHEMA, PRICE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from options_agent.settings import SyntheticSettings
+
+GENERATOR_VERSION: Final = 1
+DAY_US: Final = 86_400_000_000
+STEP_US: Final = STEP_MINUTES * 60_000_000
+#: A sweep answers a second after its grid time and takes a fifth of a second an expiry.
+SWEEP_START_US: Final = 1_000_000
+SWEEP_STEP_US: Final = 200_000
+_VALUES: Final = (
+    "bid",
+    "ask",
+    "mark",
+    "bid_size",
+    "ask_size",
+    "bid_iv",
+    "ask_iv",
+    "mark_iv",
+    "delta",
+    "gamma",
+    "vega",
+    "theta",
+    "forward",
+    "open_interest",
+)
+
+
+class SyntheticSource:
+    """The synthetic exchange. Equal settings give equal bytes, whatever range is asked and in whatever order."""
+
+    name: str = "synthetic"
+    network: Literal["synthetic"] = "synthetic"
+    live: bool = True
+
+    def __init__(
+        self,
+        settings: SyntheticSettings,
+        *,
+        interval: dt.timedelta = dt.timedelta(hours=1),
+        live_interval: dt.timedelta = dt.timedelta(minutes=15),
+        region: str = "local",
+    ) -> None:
+        self._settings = settings
+        self._interval = interval
+        self._live_interval = live_interval
+        self._region = region
+        self._market = LatentMarket(settings.seed)
+        self._listings = {name: Listings(name, partial(self._spot_at_eight, coin)) for coin, name in enumerate(COINS)}
+        self._listed: tuple[str, tuple[dt.datetime, ...], dt.date, Board] | None = None
+
+    def underlyings(self) -> tuple[str, ...]:
+        """BTC and ETH."""
+        return tuple(COINS)
+
+    def span(self, underlying: str) -> tuple[dt.datetime, dt.datetime] | None:
+        """None: the market has no end."""
+        self._coin(underlying)
+        return None
+
+    def interval(self, underlying: str) -> dt.timedelta:
+        """The grid of historical harvests."""
+        self._coin(underlying)
+        return self._interval
+
+    def snapshots(self, underlying: str, start: dt.datetime, end: dt.datetime) -> Iterator[pa.Table]:
+        """See `Source.snapshots`. Snapshots lost in an outage are not there."""
+        coin = self._coin(underlying)
+        for grid in self._grids(start, end, self._interval):
+            kept = grid[~self._lost(coin, grid, self._interval)]
+            yield from self._chains(underlying, kept)
+
+    def latest(self, underlying: str, now: dt.datetime) -> pa.Table | None:
+        """The snapshot of the last live grid time that is known at `now`."""
+        self._coin(underlying)
+        step = int(self._live_interval.total_seconds() * 1e6)
+        known = _us(now) - SWEEP_START_US - SWEEP_STEP_US * 16
+        return next(self._chains(underlying, np.array([known - known % step])), None)
+
+    def prices(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+        """The index every five minutes."""
+        coin = self._coin(underlying)
+        times, values = self._series(start, end, lambda path: path.spot[coin])
+        return _series_table(PRICE_SCHEMA, times, underlying, {"price": values, "kind": ["index"] * times.size})
+
+    def dvol(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+        """The 30-day volatility index, hourly."""
+        coin = self._coin(underlying)
+        times, values = self._series(start, end, lambda path: self._thirty_days(path, coin))
+        hourly = times % 3_600_000_000 == 0
+        close = values[hourly]
+        return _series_table(DVOL_SCHEMA, times[hourly], underlying, {"open": close, "high": close, "low": close, "close": close})
+
+    def funding(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+        """Funding every eight hours, from the slope of the forward curve."""
+        self._coin(underlying)
+        times, values = self._series(start, end, lambda path: path.basis)
+        eight = times % (8 * 3_600_000_000) == 0
+        return _series_table(FUNDING_SCHEMA, times[eight], underlying, {"rate_8h": values[eight] / (3 * 365)})
+
+    def fingerprint(self, underlying: str, start: dt.datetime, end: dt.datetime) -> str:
+        """From the settings, the generator's version and the range."""
+        return fingerprint("synthetic", GENERATOR_VERSION, self._settings, self._interval, self._region, underlying, start, end)
+
+    def injected_defects(self, underlying: str, start: dt.datetime, end: dt.datetime) -> list[InjectedDefect]:
+        """Rows of the range that were spoilt on purpose."""
+        coin, found = self._coin(underlying), []
+        for grid in self._grids(start, end, self._interval):
+            for at in grid[~self._lost(coin, grid, self._interval)]:
+                listed = self._board(underlying, _time(at))
+                kinds = self._kinds(listed, np.full(listed.key.size, at))
+                found += [InjectedDefect(_time(at), listed.instrument[i].as_py(), KINDS[kinds[i]]) for i in np.flatnonzero(kinds >= 0)]
+        return found
+
+    def lost_snapshots(self, underlying: str, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
+        """Grid times of the range whose snapshot an outage took."""
+        coin = self._coin(underlying)
+        return [_time(at) for grid in self._grids(start, end, self._interval) for at in grid[self._lost(coin, grid, self._interval)]]
+
+    def _chains(self, underlying: str, grid: NDArray[np.int64]) -> Iterator[pa.Table]:
+        """The chain of each grid time, priced a time at a time."""
+        for at in grid:
+            yield self._chain(underlying, int(at), self._board(underlying, _time(at)))
+
+    def _chain(self, underlying: str, at: int, listed: Board) -> pa.Table:
+        n, coin = listed.key.size, self._coin(underlying)
+        path = self._market.day(_time(at).date())
+        step = (at % DAY_US) // STEP_US
+        index = round(float(path.spot[coin, step]), 2)
+        ts = at + SWEEP_START_US + SWEEP_STEP_US * listed.sweep_order
+        snapshot = np.full(n, at)
+        values = np.empty((n, len(_VALUES)))
+        rho = np.full(n, np.clip(-0.28 + 0.22 * np.tanh(2.0 * (path.regime[step] == 0)) - 0.18 * (path.regime[step] == 2), -0.55, 0.55))
+        premium = self._settings.volatility_premium
+        quote_rows(
+            np.uint64(self._settings.seed & (2**64 - 1)),
+            snapshot,
+            np.full(n, index),
+            np.full(n, min(path.vol[coin, step], 2.5) + premium),
+            np.full(n, path.slow[coin, step] * 0.5 + 0.26 + premium),
+            rho,
+            np.full(n, path.basis[step]),
+            ts,
+            listed.expiry_us,
+            listed.strike,
+            listed.is_call,
+            listed.key,
+            self._settings.missing_bid,
+            self._settings.missing_ask,
+            values,
+        )
+        kinds = self._kinds(listed, snapshot)
+        spoil(values, ts, kinds)
+        twice = np.flatnonzero(kinds == KINDS.index("duplicate"))
+        rows = np.concatenate([np.arange(n), twice]) if twice.size else np.arange(n)
+        columns: dict[str, object] = {
+            "ts": _stamps(ts[rows]),
+            "snapshot": _stamps(snapshot[rows]),
+            "expiry": _stamps(listed.expiry_us[rows]),
+            "underlying": pa.repeat(underlying, rows.size),
+            "instrument": listed.instrument.take(pa.array(rows)),
+            "strike": listed.strike[rows],
+            "right": listed.right.take(pa.array(rows)),
+            "settlement": pa.repeat("coin", rows.size),
+            "index": np.full(rows.size, index),
+            "source": pa.repeat(self.name, rows.size),
+            "network": pa.repeat(self.network, rows.size),
+            "region": pa.repeat(self._region, rows.size),
+        }
+        for position, name in enumerate(_VALUES):
+            columns[name] = pa.array(values[rows, position], from_pandas=True)
+        return quote_table(columns, place=f"synthetic {underlying} {_time(at).isoformat()}")
+
+    def _kinds(self, listed: Board, snapshot: NDArray[np.int64]) -> NDArray[np.int64]:
+        seed = np.uint64(self._settings.seed & (2**64 - 1))
+        return spoilt_kinds(seed, listed.key, snapshot, self._settings.defect_rate, len(KINDS))
+
+    def _board(self, underlying: str, at: dt.datetime) -> Board:
+        """Contracts listed at a time; they change at 08:00 only."""
+        session = (at - dt.timedelta(hours=8)).date()
+        key = (underlying, listed_expiries(at), session)
+        if self._listed is None or self._listed[:3] != key:
+            self._listed = (*key, board(self._listings[underlying].contracts(at)))
+        return self._listed[3]
+
+    def _series(
+        self, start: dt.datetime, end: dt.datetime, of: Callable[[DayPath], NDArray[np.float64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        times, values = [np.empty(0, np.int64)], [np.empty(0)]
+        for day in days_of(start, end):
+            stamps = _us(day_range(day)[0]) + STEP_US * np.arange(STEPS)
+            inside = (stamps >= _us(start)) & (stamps < _us(end))
+            times.append(stamps[inside])
+            values.append(np.asarray(np.round(of(self._market.day(day))[inside], 6), dtype=np.float64))
+        return np.concatenate(times), np.concatenate(values)
+
+    def _thirty_days(self, path: DayPath, coin: int) -> NDArray[np.float64]:
+        premium, years = self._settings.volatility_premium, 30 / 365
+        pairs = zip(path.vol[coin], path.slow[coin], strict=True)
+        return np.array([np.sqrt(at_the_money_variance(min(v, 2.5) + premium, s * 0.5 + 0.26 + premium, years) / years) for v, s in pairs])
+
+    def _grids(self, start: dt.datetime, end: dt.datetime, interval: dt.timedelta) -> Iterator[NDArray[np.int64]]:
+        """Grid times of the range, a day at a time; the grid starts at midnight UTC."""
+        step = int(interval.total_seconds() * 1e6)
+        for day in days_of(start, end):
+            midnight = _us(day_range(day)[0])
+            grid = np.arange(midnight + (-midnight) % step, midnight + DAY_US, step, dtype=np.int64)
+            yield grid[(grid >= _us(start)) & (grid < _us(end))]
+
+    def _lost(self, coin: int, grid: NDArray[np.int64], interval: dt.timedelta) -> NDArray[np.bool_]:
+        return outages(self._settings.seed, coin, grid, int(interval.total_seconds() * 1e6), self._settings.outage_rate)
+
+    def _spot_at_eight(self, coin: int, day: dt.date) -> float:
+        return float(self._market.day(max(day, GENESIS)).spot[coin, 8 * 60 // STEP_MINUTES])
+
+    def _coin(self, underlying: str) -> int:
+        if underlying not in COINS:
+            raise DataError(f"the synthetic market has no {underlying!r}", remedy=f"one of {', '.join(COINS)}")
+        return list(COINS).index(underlying)
+
+
+def _series_table(schema: pa.Schema, times: NDArray[np.int64], underlying: str, columns: dict[str, object]) -> pa.Table:
+    everything = {"ts": _stamps(times), "underlying": [underlying] * times.size, "source": ["synthetic"] * times.size, **columns}
+    return pa.Table.from_arrays([pa.array(everything[f.name]).cast(f.type) for f in schema], schema=schema)
+
+
+def _stamps(values: NDArray[np.int64]) -> pa.Array:
+    return pa.array(values, pa.int64()).cast(pa.timestamp("us")).cast(UTC_US)
+
+
+def _us(at: dt.datetime) -> int:
+    if at.tzinfo is None:
+        raise DataError(f"{at} is a naive time", remedy="pass UTC-aware times")
+    return round((at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+
+
+def _time(at: int | np.integer) -> dt.datetime:
+    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=int(at))
