@@ -1,0 +1,1 @@
+"""What is believed of the quotes: rules, verdicts, quarantine, gaps and freshness."""

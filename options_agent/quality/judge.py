@@ -1,0 +1,284 @@
+"""Judging: every row is clean or quarantined with its rules and a reason; nothing vanishes.
+
+`judge` is pure; `judge_day` reads a raw day of the lake, writes its clean and quarantined days and leaves a receipt.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from options_agent.errors import DataError
+from options_agent.lake import layout
+from options_agent.lake.encoding import from_bytes
+from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
+from options_agent.lake.store import read_raw_day, set_aside, snapshot_files, write_day
+from options_agent.quality.chain import Bools, Floats, chain_of
+from options_agent.quality.completion import complete
+from options_agent.quality.rules import RULES_VERSION, Rule, active
+from options_agent.quality.schema import check_quotes
+from options_agent.quotes import QUARANTINE_SCHEMA, QUOTE_SCHEMA, UTC_US
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from options_agent.lake.store import Lake, SnapshotFile
+    from options_agent.settings import QualitySettings, Settings
+
+STAGE: Final = "quality"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the rules said of a table.
+
+    `broken` (rows,) has bit i set where the row broke `rules[i]`; `measures` (by rule name) are how far a row is off.
+    """
+
+    table: pa.Table
+    settings: QualitySettings
+    rules: tuple[Rule, ...]
+    broken: NDArray[np.uint32]
+    measures: dict[str, Floats] = field(default_factory=dict)
+
+    @property
+    def condemned(self) -> Bools:
+        """Rows that broke a rule of severity `error`."""
+        errors = sum(1 << i for i, rule in enumerate(self.rules) if rule.severity == "error")
+        return self._any_of(errors)
+
+    def rows_breaking(self, name: str) -> Bools:
+        """Rows that broke the rule of this name; none where it is disabled."""
+        for i, rule in enumerate(self.rules):
+            if rule.name == name:
+                return self._any_of(1 << i)
+        return np.zeros(len(self.table), bool)
+
+    def clean(self) -> pa.Table:
+        """Rows that stay, with missing IV and greeks computed and flagged (`CLEAN_SCHEMA`)."""
+        return complete(self.table.filter(pa.array(~self.condemned)), self.settings)
+
+    def quarantined(self) -> pa.Table:
+        """Rows that go, untouched, each with its first rule, all its rules and the reason (`QUARANTINE_SCHEMA`)."""
+        indices = np.flatnonzero(self.condemned)
+        rows = self.table.take(pa.array(indices))
+        first, names, reasons = [], [], []
+        for at, row in zip(indices, rows.to_pylist(), strict=True):
+            broken = [rule for i, rule in enumerate(self.rules) if int(self.broken[at]) >> i & 1]
+            rule = next(rule for rule in broken if rule.severity == "error")
+            measure = float(self.measures[rule.name][at]) if rule.name in self.measures else math.nan
+            first.append(rule.name)
+            names.append(",".join([rule.name, *(other.name for other in broken if other is not rule)]))
+            reasons.append(f"{rule.reason}: {rule.detail.format(**_shown(row), measure=measure)}{self._limits(rule)}")
+        verdicts = [pa.array(values, pa.string()) for values in (first, names, reasons)]
+        return pa.Table.from_arrays([*rows.select(QUOTE_SCHEMA.names).columns, *verdicts], schema=QUARANTINE_SCHEMA)
+
+    def counts(self) -> dict[str, int]:
+        """`rows_in` = `clean` + `quarantined`; `rule:x`: rows in quarantine because of x first (they sum to it); `warn:x`: flagged."""
+        condemned = self.condemned
+        counts = {"rows_in": len(self.table), "clean": int((~condemned).sum()), "quarantined": int(condemned.sum())}
+        unclaimed = condemned.copy()
+        for i, rule in enumerate(self.rules):
+            rows = self._any_of(1 << i)
+            if rule.severity == "warn":
+                counts[f"warn:{rule.name}"] = int(rows.sum())
+            else:
+                counts[f"rule:{rule.name}"] = int((rows & unclaimed).sum())
+                unclaimed &= ~rows
+        return counts
+
+    def _any_of(self, bits: int) -> Bools:
+        rows: Bools = (self.broken & np.uint32(bits)) != 0
+        return rows
+
+    def _limits(self, rule: Rule) -> str:
+        limits = ", ".join(f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds)
+        return f" ({limits})" if limits else ""
+
+
+def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None = None, *, network: str | None = None) -> Verdicts:
+    """Ask every rule of every row. Pure: nothing is read or written, and row order does not matter.
+
+    Rules are asked in the order of `rules.RULES`; those that compare rows see only rows that nothing condemned before.
+
+    Args:
+        table: `QUOTE_SCHEMA`, any number of snapshots, sources and underlyings.
+        settings: thresholds, and rules not to ask.
+        previous: rows known before (the last snapshot of the day before), against which time must move on.
+        network: the network all rows should be of; None = do not ask.
+
+    Raises:
+        DataError: the table does not have the quote schema.
+        SettingsError: a disabled rule does not exist.
+    """
+    _require_quotes(table)
+    context = 0
+    everything = table
+    if previous is not None and len(previous):
+        _require_quotes(previous)
+        everything, context = pa.concat_tables([previous.select(QUOTE_SCHEMA.names), table]), len(previous)
+    chain = chain_of(everything.combine_chunks(), network)
+    rules = active(settings)
+    broken = np.zeros(len(chain), dtype=np.uint32)
+    believed = np.ones(len(chain), bool)
+    measures: dict[str, Floats] = {}
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for i, rule in enumerate(rules):
+            finding = rule.check(chain, settings, believed)
+            if not finding.rows.any():
+                continue
+            broken[finding.rows] |= np.uint32(1 << i)
+            if finding.measure is not None:
+                measures[rule.name] = finding.measure[context:]
+            if rule.severity == "error":
+                believed = believed & ~finding.rows
+    return Verdicts(table, settings, rules, broken[context:], measures)
+
+
+def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> Receipt:
+    """Judge one raw day of the lake: write its clean and its quarantined rows and, last, the receipt.
+
+    A raw file that cannot be read is set aside under `quarantine/files` and named in the receipt
+    (`counts["files_set_aside"]`, `details["set_aside"]`); the rest of the day is judged. Same raw snapshots, settings
+    and rules: nothing is done and the former receipt is returned.
+
+    Raises:
+        DataError: a written row would not fit the clean schema (a disabled rule let it through).
+        StorageError: the lake cannot be read or written.
+    """
+    before = _last_snapshots(lake, underlying, day)
+    answered = fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
+    if receipt is not None and unchanged(lake, receipt, answered):
+        return receipt
+    table = _read_what_can_be_read(lake, underlying, day)
+    previous = _rows_of(lake, before)
+    answered = fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    verdicts = judge(table, settings.quality, previous, network=lake.network)
+    clean, quarantined = verdicts.clean(), verdicts.quarantined()
+    if len(clean) + len(quarantined) != len(table):
+        raise DataError(
+            f"{len(table)} rows in, {len(clean)} clean and {len(quarantined)} quarantined",
+            place=f"{underlying} {day}",
+            remedy="report this",
+        )
+    check_quotes(clean, place=f"clean {underlying} {day}", clean=True)
+    files = (write_day(lake, "clean", underlying, day, clean), write_day(lake, "quarantine", underlying, day, quarantined))
+    aside = _set_aside_before(lake, underlying, day)
+    counts = {**verdicts.counts(), **_completed(clean), "snapshots": _distinct(table, "snapshot"), "files_set_aside": len(aside)}
+    receipt = Receipt(
+        stage=STAGE,
+        underlying=underlying,
+        partition=day.isoformat(),
+        fingerprint=answered,
+        counts=counts,
+        files=files,
+        details={"set_aside": aside, "broken": {rule.name: int(verdicts.rows_breaking(rule.name).sum()) for rule in verdicts.rules}},
+    )
+    write_receipt(lake, receipt)
+    return receipt
+
+
+def _require_quotes(table: pa.Table) -> None:
+    if not table.schema.equals(QUOTE_SCHEMA):
+        missing = [name for name in QUOTE_SCHEMA.names if name not in table.column_names]
+        raise DataError(
+            f"not a quote table: columns missing {missing}, found {table.column_names}",
+            remedy="build it with options_agent.quotes.quote_table, or cast it to QUOTE_SCHEMA",
+        )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's values as a reason prints them."""
+    return {
+        name: "none"
+        if value is None
+        else f"{value:.10g}"
+        if isinstance(value, float)
+        else value.isoformat()
+        if isinstance(value, dt.datetime)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _inputs(lake: Lake, underlying: str, day: dt.date) -> list[object]:
+    """What a day's raw rows are known by: its snapshots, and what the harvest's receipt says of their content.
+
+    Raw snapshots are immutable and compaction moves them without change, so neither paths nor sizes count where the
+    harvest left a receipt; without one, sizes stand in for content.
+    """
+    try:
+        found = snapshot_files(lake, underlying, day)
+    except DataError:
+        return ["damaged"]
+    harvested = read_receipt(lake, "harvest", underlying, day.isoformat())
+    content = harvested.fingerprint if harvested else [file.bytes for file in found]
+    return [_keys(found), content]
+
+
+def _keys(found: Sequence[SnapshotFile]) -> list[tuple[str, str, str]]:
+    return [(file.snapshot.isoformat(), file.source, file.region) for file in found]
+
+
+def _last_snapshots(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFile]:
+    """The last snapshot of every harvester on the day before; none where that day has none, or cannot be read."""
+    try:
+        found = snapshot_files(lake, underlying, day - dt.timedelta(days=1))
+    except DataError:
+        return []
+    last = {(file.source, file.region): file for file in found}
+    return [last[key] for key in sorted(last)]
+
+
+def _rows_of(lake: Lake, found: Sequence[SnapshotFile]) -> pa.Table:
+    """Rows of some raw snapshots of one day; a file that cannot be read is left for its own day to set aside."""
+    tables = [QUOTE_SCHEMA.empty_table()]
+    for path in {file.path: None for file in found}:
+        try:
+            table = from_bytes(lake.files.read(path), place=lake.files.place(path))
+        except DataError:
+            continue
+        if table.column_names == QUOTE_SCHEMA.names:
+            tables.append(pa.Table.from_arrays(table.columns, schema=QUOTE_SCHEMA))
+    table = pa.concat_tables(tables)
+    return table.filter(pc.is_in(table.column("snapshot"), pa.array([file.snapshot for file in found], UTC_US)))
+
+
+def _read_what_can_be_read(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
+    """The raw day; files that are damaged or of another schema are set aside one by one until it reads."""
+    while True:
+        try:
+            return read_raw_day(lake, underlying, day)
+        except DataError as error:
+            path = (error.place or "").removeprefix(lake.files.url).lstrip("/")
+            if lake.files.size(path) is None:
+                raise
+            set_aside(lake, path, error.message)
+
+
+def _set_aside_before(lake: Lake, underlying: str, day: dt.date) -> list[dict[str, str]]:
+    """Every raw file of the day that was ever set aside: where it lay, where it lies now, why."""
+    notes = []
+    for path in lake.files.find(f"quarantine/files/{layout.day_folder('raw', underlying, day)}"):
+        if path.endswith(".note.json"):
+            note = json.loads(lake.files.read(path))
+            notes.append({"path": note["path"], "kept_at": path.removesuffix(".note.json"), "reason": note["reason"]})
+    return notes
+
+
+def _completed(clean: pa.Table) -> dict[str, int]:
+    return {name: int(np.count_nonzero(clean.column(name).to_numpy())) for name in ("iv_computed", "greeks_computed")}
+
+
+def _distinct(table: pa.Table, name: str) -> int:
+    return len(table.column(name).unique())
