@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from options_agent.errors import DataError
 from options_agent.market.recorded import files
@@ -21,10 +23,11 @@ from options_agent.series import SERIES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
+    import numpy.typing as npt
 
     from options_agent.lake.layout import SeriesName
 
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _KNOWN_COINS: Final = ("BTC", "ETH", "SOL", "XRP", "TRX", "AVAX", "BNB", "PAXG", "DOGE")
 
 
@@ -119,16 +122,39 @@ FUNDING: Final = SeriesFormat(
 )
 
 
-def cut(frame: pl.DataFrame, name: SeriesName, coin: str, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
-    """Rows of a coin known in [start, end), as the series' Arrow table of `underlying`."""
-    inside = frame.filter((pl.col("underlying") == coin) & (pl.col("ts") >= start) & (pl.col("ts") < end))
-    return to_arrow(inside.with_columns(underlying=pl.lit(underlying)), name)
+@dataclass(frozen=True, slots=True)
+class CoinSeries:
+    """One coin's series by `ts`, cut by instants in logarithmic time."""
+
+    table: pa.Table
+    stamps: npt.NDArray[np.int64]
+
+    def cut(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+        """Rows known in [start, end), in the name of `underlying`."""
+        first, last = np.searchsorted(self.stamps, [to_microseconds(start), to_microseconds(end)])
+        rows = self.table.slice(int(first), max(0, int(last - first)))
+        place = rows.schema.get_field_index("underlying")
+        return rows.set_column(place, rows.schema.field(place), pa.repeat(pa.scalar(underlying), rows.num_rows))
+
+
+def by_coin(frame: pl.DataFrame, name: SeriesName) -> dict[str, CoinSeries]:
+    """Split a series by coin."""
+    coins: dict[str, CoinSeries] = {}
+    for (coin,), rows in frame.partition_by("underlying", as_dict=True, maintain_order=True).items():
+        table = to_arrow(rows, name).combine_chunks()
+        coins[str(coin)] = CoinSeries(table, table["ts"].combine_chunks().cast(pa.int64()).to_numpy())
+    return coins
 
 
 def to_arrow(frame: pl.DataFrame, name: SeriesName) -> pa.Table:
     """Columns in the series' order and types, by `ts`."""
     schema = SERIES[name]
     return frame.select(schema.names).sort("ts", maintain_order=True).to_arrow().cast(schema)
+
+
+def to_microseconds(at: dt.datetime) -> int:
+    """Microseconds since 1970."""
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def merge(frames: Sequence[pl.DataFrame], name: SeriesName) -> pl.DataFrame:

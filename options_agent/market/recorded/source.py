@@ -7,6 +7,7 @@ a time. Quotes come out as their recorder wrote them, in the quote table's units
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ from options_agent.market.recorded.catalogue import Catalogue, build_catalogue
 from options_agent.market.recorded.columns import Columns
 from options_agent.market.recorded.instruments import resolve
 from options_agent.quotes import QUOTE_SCHEMA, quote_table
+from options_agent.series import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +43,7 @@ _GRIDS: Final = (1, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720, 1_440, 10_0
 _WHOLE_ROWS: Final = 2_000_000
 _KEPT_ROWS: Final = 2_000_000
 _MARGIN: Final = dt.timedelta(hours=1)
+_SERIES: Final[tuple[SeriesName, ...]] = ("prices", "dvol", "funding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class RecordedSource:
             raise DataError("no file holds an option chain", place=str(self.path), remedy=f"name a folder that does; found {found}")
         #: The series' catalogue and where it is from: the setting, the path itself, or the folder `prices` beside it.
         self.series_catalogue, self.series_from = self._find_series(settings.prices)
-        self._series: dict[str, pl.DataFrame] = {}
+        self._series: dict[str, dict[str, recorded_series.CoinSeries]] = {}
         self._kept: OrderedDict[tuple[Path, dt.date | None], _Decoded] = OrderedDict()
 
     def underlyings(self) -> tuple[str, ...]:
@@ -140,7 +143,7 @@ class RecordedSource:
 
         Forwards are no prices of the coin: chains without an index column add nothing.
         """
-        bars = recorded_series.cut(self._series_frame("prices"), "prices", coin_of(underlying), underlying, start, end)
+        bars = self._cut("prices", underlying, start, end)
         early = start - dt.timedelta(days=1)
         points = [
             (snapshot.known, underlying, snapshot.index, "chain", self.name)
@@ -154,29 +157,22 @@ class RecordedSource:
 
     def dvol(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
         """See `Source.dvol`."""
-        return recorded_series.cut(self._series_frame("dvol"), "dvol", coin_of(underlying), underlying, start, end)
+        return self._cut("dvol", underlying, start, end)
 
     def funding(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
         """See `Source.funding`."""
-        return recorded_series.cut(self._series_frame("funding"), "funding", coin_of(underlying), underlying, start, end)
+        return self._cut("funding", underlying, start, end)
 
     def fingerprint(self, underlying: str, start: dt.datetime, end: dt.datetime) -> str:
         """From the content of the chain files that have snapshots in the range, and the series' rows in it."""
         chains = {path for snapshot in self._between(underlying, start, end) for path in snapshot.files}
-        series = [
-            table.to_pydict() if len(table) else None
-            for table in (
-                recorded_series.cut(self._series_frame(name), name, coin_of(underlying), underlying, start, end)
-                for name in ("prices", "dvol", "funding")
-            )
-        ]
+        series = [_content_of(self._cut(name, underlying, start, end)) for name in _SERIES]
         hashes = sorted(files.content_hash(path) for path in chains)
-        return fingerprint("recorded", READER_VERSION, self.network, self.region, underlying, start, end, hashes, str(series))
+        return fingerprint("recorded", READER_VERSION, self.network, self.region, underlying, start, end, hashes, series)
 
     def series_span(self, name: SeriesName) -> dict[str, tuple[dt.datetime, dt.datetime]]:
         """First and last instant of a series, by coin."""
-        spans = self._series_frame(name).group_by("underlying").agg(first=pl.col("ts").min(), last=pl.col("ts").max())
-        return {coin: (first, last) for coin, first, last in spans.sort("underlying").iter_rows()}
+        return {coin: (own.table["ts"][0].as_py(), own.table["ts"][-1].as_py()) for coin, own in self._coins(name).items()}
 
     def _find_series(self, chosen: Path | None) -> tuple[Catalogue, str]:
         if chosen is not None:
@@ -189,10 +185,14 @@ class RecordedSource:
             return build_catalogue(beside, files.list_files(beside)), f"{beside} (next to the chains' folder)"
         return self.catalogue, "nowhere: only the chains' own index"
 
-    def _series_frame(self, name: SeriesName) -> pl.DataFrame:
+    def _cut(self, name: SeriesName, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+        coin = coin_of(underlying)
+        return self._coins(name)[coin].cut(underlying, start, end) if coin in self._coins(name) else SERIES[name].empty_table()
+
+    def _coins(self, name: SeriesName) -> dict[str, recorded_series.CoinSeries]:
         if name not in self._series:
             frames = [form.read(path) for path, form in self.series_catalogue.series if form.series == name]
-            self._series[name] = recorded_series.merge(frames, name)
+            self._series[name] = recorded_series.by_coin(recorded_series.merge(frames, name), name)
         return self._series[name]
 
     def _snapshots(self, underlying: str) -> tuple[Snapshot, ...]:
@@ -236,3 +236,10 @@ class RecordedSource:
     def _quotes(self, rows: pl.DataFrame, place: str) -> pa.Table:
         filled = rows.with_columns(source=pl.lit(self.name), network=pl.lit(self.network), region=pl.lit(self.region))
         return quote_table({name: filled[name].to_arrow() for name in QUOTE_SCHEMA.names if name in filled.columns}, place=place)
+
+
+def _content_of(table: pa.Table) -> str:
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+    return hashlib.sha256(stream.getvalue()).hexdigest()
