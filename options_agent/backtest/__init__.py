@@ -1,0 +1,1 @@
+"""Backtests: history as arrays, the engine, costs, accounting, metrics, reports, comparison."""

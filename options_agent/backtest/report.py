@@ -1,0 +1,215 @@
+"""The written report of a run: JSON with provenance, a picture, and its tables beside them, named by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from options_agent import __version__
+from options_agent.backtest.by_regime import regime_performance
+from options_agent.backtest.result import save_tables
+from options_agent.durable import write_bytes, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from options_agent.backtest.result import BacktestResult
+
+REPORT_VERSION: Final = 1
+
+#: JSON schema of a report of this version.
+REPORT_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": [
+        "schema_version",
+        "run",
+        "strategy",
+        "underlying",
+        "range",
+        "status",
+        "status_reasons",
+        "capital",
+        "metrics",
+        "regimes",
+        "settlement",
+        "decisions",
+        "provenance",
+    ],
+    "properties": {
+        "schema_version": {"const": REPORT_VERSION},
+        "run": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+        "underlying": {"type": "string"},
+        "status": {"enum": ["ok", "inconclusive"]},
+        "status_reasons": {"type": "array", "items": {"type": "string"}},
+        "strategy": {"type": "object", "required": ["name", "legs", "entry", "exit"]},
+        "range": {"type": "object", "required": ["start", "end", "snapshots"]},
+        "capital": {"type": "object", "required": ["coin", "usd"]},
+        "metrics": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        "regimes": {"type": "array", "items": {"type": "object", "required": ["regime", "trades", "return_coin", "return_usd"]}},
+        "settlement": {"type": "object"},
+        "decisions": {"type": "object"},
+        "provenance": {"type": "object", "required": ["data", "data_fingerprint", "settings", "code_version", "code_sha256", "seed"]},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPaths:
+    """Where a run was written."""
+
+    report: Path
+    plot: Path
+    tables: dict[str, Path]
+
+
+def write_report(result: BacktestResult, labels: pa.Table, folder: Path) -> ReportPaths:
+    """Write JSON, PNG and tables. The same result gives the same names; another result never overwrites it.
+
+    Args:
+        result: the run.
+        labels: regimes (`ts`, `regime`, `trend`); an empty table where there are none.
+        folder: usually `settings.reports_dir`.
+
+    Raises:
+        StorageError: they cannot be written; the JSON goes last, so that a report that is there is whole.
+    """
+    tables = save_tables(result, folder)
+    plot = folder / f"{result.name}.png"
+    write_bytes(plot, plot_result(result, labels))
+    report = folder / f"{result.name}.json"
+    write_json(report, report_content(result, labels))
+    return ReportPaths(report, plot, tables)
+
+
+def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
+    """The report as plain data by `REPORT_SCHEMA`; NaN becomes null."""
+    decisions = result.decisions.group_by(["action", "reason"]).aggregate([([], "count_all")]).to_pylist()
+    settled = [t for t in result.trades.to_pylist() if t["exit"] == "settled"]
+    methods = {m: [t["settlement_minutes"] for t in settled if t["settlement"] == m] for m in sorted({t["settlement"] for t in settled})}
+    content: dict[str, Any] = _plain(
+        {
+            "schema_version": REPORT_VERSION,
+            "run": result.run,
+            "strategy": result.strategy.as_dict() | {"in_words": result.strategy.in_words()},
+            "underlying": result.underlying,
+            "range": {"start": result.start.isoformat(), "end": result.end.isoformat(), "snapshots": result.equity.num_rows},
+            "status": result.status,
+            "status_reasons": list(result.status_reasons),
+            "capital": {"coin": result.capital_coin, "usd": result.capital_usd},
+            "metrics": result.metrics,
+            "regimes": regime_performance(result, labels).to_pylist(),
+            "settlement": {m: {"trades": len(d), "furthest_minutes": max(d)} for m, d in methods.items()},
+            "decisions": {
+                f"{d['action']}:{d['reason']}": d["count_all"] for d in sorted(decisions, key=lambda d: (d["action"], d["reason"]))
+            },
+            "provenance": {
+                "data": [{"day": day, "sha256": digest} for day, digest in result.data],
+                "data_fingerprint": result.data_fingerprint,
+                "settings": result.settings.model_dump(mode="json"),
+                "code_version": __version__,
+                "code_commit": code_commit(),
+                "code_sha256": code_sha256(),
+                "seed": None,
+            },
+        }
+    )
+    return content
+
+
+@lru_cache(maxsize=1)
+def code_sha256() -> str:
+    """Hash of the sources a result depends on: this package's and those of strategies and pricing."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for folder in ("backtest", "strategies", "pricing"):
+        for path in sorted((root / folder).glob("*.py")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def code_commit() -> str | None:
+    """The commit of the checkout this runs from, with `+changes` where files differ; None outside one."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes"], cwd=root, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
+
+
+def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:
+    """PNG: equity in coin and in USD against holding, over the drawdown, shaded by trend."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ts = result.equity["ts"].to_numpy(zero_copy_only=False)
+    coin, usd, index = (result.equity[n].to_numpy() for n in ("equity_coin", "equity_usd", "index"))
+    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 6.6), sharex=True, height_ratios=(3, 3, 2), layout="constrained")
+    top.plot(ts, coin / coin[0], color="#00695c", linewidth=1.2)
+    top.axhline(1.0, color="#9e9e9e", linewidth=0.8)
+    top.set(ylabel="equity, coin\n(start = 1)", title=_title(result))
+    middle.plot(ts, usd / usd[0], color="#283593", linewidth=1.2, label="equity in USD")
+    middle.plot(ts, index / index[0], color="#9e9e9e", linewidth=1.0, label="the coin held")
+    middle.set(ylabel="USD\n(start = 1)")
+    middle.legend(loc="upper left", frameon=False, ncols=2)
+    for values, colour, name in ((coin, "#00695c", "coin"), (usd, "#283593", "USD")):
+        peak = np.maximum.accumulate(values)
+        bottom.plot(ts, 100 * (values / peak - 1), color=colour, linewidth=1.0, label=name)
+    bottom.set(ylabel="drawdown, %")
+    bottom.legend(loc="lower left", frameon=False, ncols=2)
+    _shade((top, middle), labels)
+    for trade in result.trades.to_pylist():
+        if trade["closed_at"] is not None:
+            top.axvline(trade["closed_at"], color="#2e7d32" if trade["profit_coin"] > 0 else "#c62828", linewidth=0.6, alpha=0.35)
+    for axes in (top, middle, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(ts[0], ts[-1])
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+    plt.close(figure)
+    return stream.getvalue()
+
+
+def _title(result: BacktestResult) -> str:
+    m = result.metrics
+    line = f"{result.strategy.name} {result.underlying}, {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}: "
+    line += f"{m['return_coin']:+.2%} in coin, {m['return_usd']:+.2%} in USD, {int(m['closed_trades'])} trades"
+    return line + ("" if result.status == "ok" else "  [INCONCLUSIVE]")
+
+
+def _shade(axes: tuple[Any, ...], labels: pa.Table) -> None:
+    if labels.num_rows == 0:
+        return
+    ts, trend = labels["ts"].to_numpy(zero_copy_only=False), labels["trend"].to_pylist()
+    colours = {"bull": "#c8e6c9", "bear": "#ffcdd2"}
+    start = 0
+    for i in range(1, len(trend) + 1):
+        if i == len(trend) or trend[i] != trend[start]:
+            if colour := colours.get(trend[start]):
+                for one in axes:
+                    one.axvspan(ts[start], ts[min(i, len(ts) - 1)], color=colour, alpha=0.35, linewidth=0)
+            start = i
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: what is not defined is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""Strategies as data: legs, rules, filters, sizing, and the catalogue of them."""
