@@ -95,18 +95,26 @@ class Chain:
             ticks[rows] = tick
         return ticks
 
-    def order_by(self, *columns: Ints | Floats) -> tuple[Ints, Ints]:
-        """Stable row order by columns (the first counts most), and the rank of every row's combination.
+    @cached_property
+    def by_expiry(self) -> Ints:
+        """Row numbers in order of (harvester, snapshot, family, expiry, strike, right); stable."""
+        keys = (self.harvester, self.snapshot, self.family, self.expiry, self.number("strike"), self.is_call.astype(np.int64))
+        return np.argsort(_rank(*keys), kind="stable")
 
-        Returns:
-            order: (rows,) row numbers in order.
-            rank: (rows,) of each row (not in order): equal exactly where all columns are equal.
-        """
-        rank = np.zeros(len(self), dtype=np.int64)
-        for column in columns:
-            codes, distinct = _ranks(column)
-            rank = rank * max(distinct, 1) + codes
-        return np.argsort(rank, kind="stable"), rank
+    @cached_property
+    def series(self) -> Ints:
+        """Code of the row's instrument from its harvester: rows of one code are one thing watched over time."""
+        return self.harvester * max(len(self.instruments), 1) + self.instrument
+
+    @cached_property
+    def identity(self) -> Ints:
+        """Code of the row's (series, snapshot); ordered as those are."""
+        return _rank(self.series, self.snapshot)
+
+    @cached_property
+    def by_identity(self) -> Ints:
+        """Row numbers in order of (series, snapshot); stable."""
+        return np.argsort(self.identity, kind="stable")
 
 
 def chain_of(table: pa.Table, network: str | None = None) -> Chain:
@@ -176,6 +184,15 @@ def _codes(column: pa.ChunkedArray) -> tuple[Ints, tuple[str | None, ...]]:
     values: Sequence[str | None] = encoded.dictionary.to_pylist()
     codes = pc.fill_null(encoded.indices, len(values)).to_numpy().astype(np.int64)
     return codes, (*values, None) if encoded.null_count else tuple(values)
+
+
+def _rank(*columns: Ints | Floats) -> Ints:
+    """One code per combination of values, ordered as the columns are (the first counts most). Shape (rows,)."""
+    rank = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        codes, distinct = _ranks(column)
+        rank = rank * max(distinct, 1) + codes
+    return rank
 
 
 def _ranks(column: Ints | Floats) -> tuple[Ints, int]:

@@ -22,7 +22,7 @@ def duplicate(chain: Chain, settings: QualitySettings, believed: Bools) -> Findi
 
     Better is, in this order: believed so far; more sides; a mark; known later; first in the table. One row stays.
     """
-    order, rank = chain.order_by(chain.harvester, chain.instrument, chain.snapshot)
+    order, rank = chain.by_identity, chain.identity
     again = np.zeros(len(chain), bool)
     repeated = rank[order][1:] == rank[order][:-1]
     if not repeated.any():
@@ -53,10 +53,9 @@ def time_backwards(chain: Chain, settings: QualitySettings, believed: Bools) -> 
     """
     from options_agent.quality.kernels import earlier_than_before
 
-    order, _ = chain.order_by(chain.harvester, chain.instrument, chain.snapshot)
-    series = (chain.harvester * max(len(chain.instruments), 1) + chain.instrument)[order]
+    order = chain.by_identity
     before = np.empty(len(chain), dtype=np.int64)
-    before[order] = earlier_than_before(series, chain.snapshot[order], chain.ts[order], believed[order])
+    before[order] = earlier_than_before(chain.series[order], chain.snapshot[order], chain.ts[order], believed[order])
     rows = before != NO_TIME
     measure = np.full(len(chain), np.nan)
     measure[rows] = (before[rows] - chain.ts[rows]) / MICROSECONDS
@@ -132,8 +131,7 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
 
 def _by_expiry(chain: Chain, believed: Bools) -> tuple[Ints, Ints]:
     """Believed rows in order of (harvester, snapshot, family, expiry, strike, right), and bounds of each expiry's chain."""
-    is_call = chain.is_call.astype(np.int64)
-    order, _ = chain.order_by(chain.harvester, chain.snapshot, chain.family, chain.expiry, chain.number("strike"), is_call)
+    order = chain.by_expiry
     order = order[believed[order]]
     keys = [column[order] for column in (chain.harvester, chain.snapshot, chain.family, chain.expiry)]
     starts = np.zeros(len(order), bool)

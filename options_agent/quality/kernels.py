@@ -21,6 +21,19 @@ _EPSILON = 1e-12
 
 
 @njit(cache=True, error_model="numpy")
+def _median(values: Floats, count: int) -> float:
+    """Median of the first few values, which are sorted in place."""
+    for i in range(1, count):
+        value = values[i]
+        j = i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+    return float(0.5 * (values[(count - 1) // 2] + values[count // 2]))
+
+
+@njit(cache=True, error_model="numpy")
 def far_from_neighbours(offsets: Ints, iv: Floats, points: float) -> Bools:
     """Groups in which some row's IV lies `points` or more from the median of its four rows on either side.
 
@@ -37,7 +50,7 @@ def far_from_neighbours(offsets: Ints, iv: Floats, points: float) -> Bools:
                 if j != i and not math.isnan(iv[j]):
                     window[found] = iv[j]
                     found += 1
-            if found and abs(iv[i] - np.median(window[:found])) >= points:
+            if found and abs(iv[i] - _median(window, found)) >= points:
                 suspicious[g] = True
                 break
     return suspicious
