@@ -1,6 +1,7 @@
 """What recorded files hold: per file a report, per family and snapshot the files that have it.
 
-Built once from each file's key columns, so every name and every time has been checked before the first quote is served.
+Built once: every name and every time of every file, and every value of the CSV files, has been checked before the
+first quote is served.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def read_keys(path: Path, form: ChainFormat) -> pl.DataFrame:
 
 @lru_cache(maxsize=65_536)
 def _contents_of(path: Path, form: ChainFormat, size: int, modified: int) -> _Contents:
-    loaded = form.load(path, form.keys)
+    # a CSV is parsed as a whole in any case, so all its values are checked now; Parquet's are typed
+    loaded = form.load(path, form.keys if files.is_parquet(path) else form.columns)
     options, left_out = resolve(_with_missing(form, loaded.table, str(path)), str(path))
     left_out.update(loaded.left_out)
     index = pl.col("index").median() if "index" in options.columns else pl.lit(None, pl.Float64).first()
@@ -145,7 +147,7 @@ def _contents_of(path: Path, form: ChainFormat, size: int, modified: int) -> _Co
 
 
 def _with_missing(form: ChainFormat, table: pl.DataFrame, place: str) -> pl.DataFrame:
-    """Decode a table that holds the key columns only: measures come as null and are dropped, the index stays."""
+    """Decode a table that may hold the key columns only; of the measures, the index stays."""
     absent = [name for name in form.required if name not in table.columns]
     padded = table.with_columns(*(pl.lit(None).alias(name) for name in absent))
     decoded = form.decode(Columns(padded, place))

@@ -54,7 +54,7 @@ class Columns:
         """Implied volatility, decimal; 0 and 999 percent mean none."""
         values = self.number(*names)
         values = values.set((values == 0.0) | (values >= (NO_VOLATILITY if percent else NO_VOLATILITY / 100.0)), None)
-        return values / 100.0 if percent else values
+        return hundredths(values) if percent else values
 
     def text(self, name: str) -> pl.Series:
         """Text that must be there in every row.
@@ -127,3 +127,8 @@ class Columns:
             place=f"{self.place}, column {name!r}, row {row}",
             remedy="attach the zone the recorder wrote in (UTC: append +00:00) before import",
         )
+
+
+def hundredths(percent: pl.Series) -> pl.Series:
+    """Percent as decimals, correctly rounded (62.89 is 0.6289: the engine's own division multiplies by 0.01)."""
+    return pl.Series(percent.name, percent.to_numpy() / 100.0).fill_nan(None)

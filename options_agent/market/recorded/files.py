@@ -79,11 +79,13 @@ def is_parquet(path: Path) -> bool:
 
 
 def column_names(path: Path) -> tuple[str, ...]:
-    """Names of the columns, in order; empty for an empty gzip, which vendors write for "no data".
+    """Names of the columns, in order; none for a gzip of nothing, which vendors write for "no data".
 
     Raises:
         DataError: the file is empty, truncated or corrupt.
     """
+    if path.stat().st_size == 0:
+        raise DataError("the file has no content at all", place=str(path), remedy=_DAMAGED)
     if is_parquet(path):
         return tuple(_parquet(path).schema_arrow.names)
     try:

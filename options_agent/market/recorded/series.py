@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from options_agent.errors import DataError
 from options_agent.market.recorded import files
-from options_agent.market.recorded.columns import Columns
+from options_agent.market.recorded.columns import Columns, hundredths
 from options_agent.series import SERIES
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def decode_dvol(columns: Columns) -> pl.DataFrame:
             remedy="write the UTC day of the bar",
         )
     known = (days + dt.timedelta(days=1)).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    values = {name: columns.number(name) / 100.0 for name in ("open", "high", "low", "close")}
+    values = {name: hundredths(columns.number(name)) for name in ("open", "high", "low", "close")}
     bars = pl.DataFrame({"ts": known, "underlying": columns.text("symbol").str.to_uppercase(), **values})
     return bars.with_columns(source=pl.lit(Path(columns.place).stem)).filter(pl.col("close").is_not_null())
 
@@ -108,7 +108,7 @@ def decode_funding(columns: Columns) -> pl.DataFrame:
             place=columns.place,
             remedy=f"put the coin into the file's name, for instance btcusdt_funding.csv (known: {', '.join(_KNOWN_COINS)})",
         )
-    rates = pl.DataFrame({"ts": columns.instant("t_ms", "ms"), "rate_8h": columns.number("funding_rate_pct") / 100.0})
+    rates = pl.DataFrame({"ts": columns.instant("t_ms", "ms"), "rate_8h": hundredths(columns.number("funding_rate_pct"))})
     named = rates.with_columns(underlying=pl.lit(coin), source=pl.lit(stem)).filter(pl.col("rate_8h").is_not_null())
     return named.select("ts", "underlying", "rate_8h", "source")
 
