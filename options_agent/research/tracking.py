@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass, field
@@ -70,6 +71,59 @@ class RegisteredPrompt:
     version: int
     sha256: str
     aliases: tuple[str, ...] = field(default=())
+
+
+def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_id: str | None = None) -> str | None:
+    """Record a written backtest report as a run of its strategy family's experiment.
+
+    Args:
+        report: a report's content with `path` and `plot`, as `backtest.runner.current_reports` gives it.
+        settings: the tracking server, the network, where the orchestrator's pages are.
+        dagster_run_id: the run that made it, linked both ways.
+
+    Returns:
+        The run's URL, or None when it waits in the outbox.
+    """
+    strategy, provenance = report["strategy"], report["provenance"]
+    link = f"{settings.dagster_url.rstrip('/')}/runs/{dagster_run_id}" if settings.dagster_url and dagster_run_id else ""
+    start, end = (report["range"][k] for k in ("start", "end"))
+    note = [f"**{strategy['name']} on {report['underlying']}**, {start[:10]} to {end[:10]}: {report['status']}.", strategy["in_words"]]
+    note += [f"- {reason}" for reason in report["status_reasons"]]
+    if link:
+        note.append(f"[The Dagster run that made it]({link})")
+    rules = {f"{part}.{k}": str(v) for part in ("entry", "exit", "filters") for k, v in strategy[part].items()}
+    regimes = {f"regime.{r['regime']}.{k}": r[k] for r in report["regimes"] for k in ("return_coin", "return_usd", "trades", "win_rate")}
+    return track(
+        TrackedRun(
+            key=report["run"],
+            experiment=f"{settings.network}/{strategy['family']}",
+            name=f"{strategy['name']} {report['underlying']} {start[:10]}..{end[:10]}",
+            params={
+                "strategy": strategy["name"],
+                "underlying": report["underlying"],
+                "start": start,
+                "end": end,
+                "legs": strategy["in_words"],
+            }
+            | rules
+            | {f"costs.{k}": str(v) for k, v in provenance["settings"].items()},
+            metrics={k: float(v) for k, v in (report["metrics"] | regimes).items() if v is not None},
+            tags={
+                "network": settings.network,
+                "status": report["status"],
+                "data_fingerprint": provenance["data_fingerprint"],
+                "code_sha256": provenance["code_sha256"],
+                "report": report["path"],
+                "dagster.run_id": dagster_run_id or "",
+                "dagster.run_url": link,
+            },
+            artifacts=[report["path"], report["plot"]],
+            note="\n\n".join(note),
+            start_ms=int(time.time() * 1_000),
+            end_ms=int(time.time() * 1_000),
+        ),
+        settings,
+    )
 
 
 def track(run: TrackedRun, settings: Settings) -> str | None:

@@ -1,0 +1,99 @@
+"""Decisions of backtests as the training data takes them: rows of a run's decision table with regime and outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from options_agent.backtest.result import load_table
+from options_agent.backtest.runner import current_reports, regime_labels
+from options_agent.lake.store import open_lake
+from options_agent.llm.training import Decision, write_week
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from options_agent.lake.receipts import Receipt
+    from options_agent.settings import Settings
+
+#: What could be done, by what was decided upon: an entry when flat, an exit when a position is open.
+ALLOWED: Final = {"open": ("open", "skip"), "skip": ("open", "skip"), "hold": ("hold", "close"), "close": ("hold", "close")}
+_WHY: Final = {
+    "entered": "every filter passed and capital secures the trade",
+    "no_expiry": "no expiry lies in the range of days",
+    "no_delta": "no strike is near the target delta",
+    "no_quote": "the side to trade against is not quoted",
+    "premium": "the premium is too small",
+    "spread": "the spread is too wide",
+    "open_interest": "open interest is too small",
+    "capital": "free capital does not secure one more lot",
+    "max_open": "the most positions are open",
+    "rules_hold": "no exit rule is met",
+    "take_profit": "the take-profit rule is met",
+    "stop": "the stop rule is met",
+    "days_left": "few enough days are left",
+    "not_quoted": "it is not quoted in this snapshot",
+    "waiting": "an order is on its way",
+}
+_STATE: Final = ("index", "dte", "delta", "bid", "ask", "mark_iv", "unrealised", "open_positions")
+
+
+def build_week(settings: Settings, week: str) -> Receipt:
+    """Training examples of an ISO week from every current backtest; see `training.write_week`.
+
+    Raises:
+        DataError: a report or its tables cannot be read, or an example is not fit.
+        StorageError: the files cannot be written.
+    """
+    reports = [r for r in current_reports(settings) if r["status"] == "ok"]
+    decisions = [d for report in reports for d in decisions_of(report, settings)]
+    return write_week(open_lake(settings), decisions, week, inputs=[r["run"] for r in reports])
+
+
+def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
+    """The decisions of one run that a model could have made: entries taken and declined, positions held and closed."""
+    path = Path(report["path"])
+    rows = load_table(path, "decisions")
+    outcome = {t["trade"]: (t["profit_coin"], t["closed_at"]) for t in load_table(path, "trades").to_pylist() if t["closed_at"] is not None}
+    regimes = _regimes_at(regime_labels(open_lake(settings), report["underlying"]), rows)
+    found = []
+    for row, regime in zip(rows.to_pylist(), regimes, strict=True):
+        if row["action"] not in ALLOWED:
+            continue
+        profit, known = outcome.get(row["trade"], (None, None))
+        found.append(
+            Decision(
+                at=row["ts"],
+                underlying=report["underlying"],
+                strategy=report["strategy"]["name"],
+                rules=report["strategy"]["in_words"],
+                regime=regime,
+                actions=ALLOWED[row["action"]],
+                action=row["action"],
+                rationale=_rationale(row),
+                state={name: row[name] for name in _STATE},
+                outcome_coin=profit,
+                outcome_at=known,
+            )
+        )
+    return found
+
+
+def _rationale(row: dict[str, Any]) -> str:
+    shown = [f"{name} {row[name]:.4g}" for name in ("delta", "dte", "bid", "ask", "unrealised") if row[name] is not None]
+    why = _WHY.get(row["reason"], row["reason"])
+    return f"{why[0].upper()}{why[1:]}" + (f" ({', '.join(shown)})." if shown else ".")
+
+
+def _regimes_at(labels: pa.Table, rows: pa.Table) -> Sequence[str]:
+    """The regime last known at each decision."""
+    if labels.num_rows == 0:
+        return ["unknown"] * rows.num_rows
+    known = np.asarray(labels["ts"].combine_chunks().cast(pa.int64()))
+    asked = np.asarray(rows["ts"].combine_chunks().cast(pa.int64()))
+    at = np.searchsorted(known, asked, side="right") - 1
+    names = labels["regime"].to_pylist()
+    return [names[i] if i >= 0 else "unknown" for i in at.tolist()]
