@@ -13,11 +13,13 @@ import pytest
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake, write_day
 from options_agent.market.harvest import harvest_day
+from options_agent.market.recorded.source import RecordedSource
 from options_agent.market.sources import LakeSource, Source
 from options_agent.market.synthetic.source import SyntheticSource
 from options_agent.quotes import CLEAN_SCHEMA, QUOTE_SCHEMA, SORT_KEYS
 from options_agent.series import DVOL_SCHEMA, FUNDING_SCHEMA, PRICE_SCHEMA
-from options_agent.settings import SyntheticSettings, load_settings
+from options_agent.settings import RecordedSettings, SyntheticSettings, load_settings
+from tests.unit.market.recorded import builders
 
 START = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 END = START + dt.timedelta(hours=30)
@@ -39,7 +41,14 @@ def lake(folder: Path) -> Source:
     return LakeSource(store)
 
 
-SOURCES: dict[str, Callable[[Path], Source]] = {"synthetic": synthetic, "lake": lake}
+def recorded(folder: Path) -> Source:
+    """Files of another recorder: hourly sweeps and prices, made here."""
+    builders.deribit_sweeps(builders.hours(48, START)).write_parquet(folder / "sweeps.parquet")
+    builders.write_prices(folder / "prices", START)
+    return RecordedSource(RecordedSettings(path=folder))
+
+
+SOURCES: dict[str, Callable[[Path], Source]] = {"synthetic": synthetic, "lake": lake, "recorded": recorded}
 
 
 def _bounds(day: dt.date) -> tuple[dt.datetime, dt.datetime]:
