@@ -6,7 +6,7 @@ They look only at rows that no earlier rule condemned (`believed`), so that one 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from options_agent.quality.row_checks import Finding
 
 if TYPE_CHECKING:
     from options_agent.settings import QualitySettings
+
+#: Strikes with an IV that an expiry needs for its smile to say anything about one of them.
+LEAST_STRIKES: Final = 7
 
 
 def duplicate(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
@@ -66,13 +69,13 @@ def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> F
     """IV far from the robust smile of its expiry and from its neighbours. Measure: distance from the smile, decimal.
 
     All of: `smile_points` away from the fitted smile, `smile_z` robust deviations away, and half of `smile_points`
-    outside the span of its neighbouring strikes. Expiries with too few points get no verdict.
+    outside the span of its neighbouring strikes. Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
     """
     from options_agent.quality.kernels import far_from_neighbours, far_from_span
 
     order, offsets = _by_expiry(chain, believed)
-    iv = chain.number("mark_iv")[order]
-    suspicious = np.flatnonzero(far_from_neighbours(offsets, iv, 0.5 * settings.smile_points))
+    strike, iv = chain.number("strike")[order], chain.number("mark_iv")[order]
+    suspicious = np.flatnonzero(far_from_neighbours(offsets, strike, iv, 0.5 * settings.smile_points, LEAST_STRIKES))
     order, offsets = _only(order, offsets, suspicious)
     iv = chain.number("mark_iv")[order]
     fitted, scale = _smile(chain, order, offsets)

@@ -34,14 +34,21 @@ def _median(values: Floats, count: int) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def far_from_neighbours(offsets: Ints, iv: Floats, points: float) -> Bools:
+def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float, least: int) -> Bools:
     """Groups in which some row's IV lies `points` or more from the median of its four rows on either side.
 
-    Cheap and blind to curvature: it only says where a smile is worth fitting. Shape (groups,).
+    Cheap and blind to curvature: it only says where a smile is worth fitting. Groups with an IV at fewer than `least`
+    strikes are never worth it: four parameters would follow any row. Shape (groups,).
     """
     suspicious = np.zeros(offsets.size - 1, dtype=np.bool_)
     window = np.empty(2 * _WINDOW)
     for g in range(offsets.size - 1):
+        strikes, at = 0, math.nan
+        for i in range(offsets[g], offsets[g + 1]):
+            if not math.isnan(iv[i]) and strike[i] != at:
+                strikes, at = strikes + 1, strike[i]
+        if strikes < least:
+            continue
         for i in range(offsets[g], offsets[g + 1]):
             if math.isnan(iv[i]):
                 continue
