@@ -21,14 +21,15 @@ Settlement = Literal["coin", "usdc"]
 EXPIRY_TIME: Final = dt.time(8, 0, tzinfo=dt.UTC)
 SECONDS_PER_YEAR: Final = 365.0 * 86_400.0
 _MONTHS: Final = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_DATE: Final = r"(?P<day>\d{1,2})(?P<month>[A-Z]{3})(?P<year>\d{2})"
+_DATE: Final = r"(?P<day>[0-9]{1,2})(?P<month>[A-Z]{3})(?P<year>[0-9]{2})"
 _FAMILY: Final = r"(?P<family>[A-Z0-9]+(?:_[A-Z]+)?)"
-_STRIKE: Final = r"\d+(?:[dD]\d+)?"
-_OPTION: Final = re.compile(rf"^{_FAMILY}-{_DATE}-(?P<strike>{_STRIKE})-(?P<right>[CP])$")
-_FUTURE: Final = re.compile(rf"^(?P<synthetic>SYN\.)?{_FAMILY}-{_DATE}$")
-_PERPETUAL: Final = re.compile(rf"^{_FAMILY}-PERPETUAL$")
-_COMBO: Final = re.compile(rf"^{_FAMILY}-(?P<combo>[A-Z]+)-{_DATE}(?:-(?P<strikes>{_STRIKE}(?:_{_STRIKE})*))?$")
-_FUTURE_COMBO: Final = re.compile(rf"^{_FAMILY}-FS-(?P<near>\d{{1,2}}[A-Z]{{3}}\d{{2}}|PERP)_(?P<far>\d{{1,2}}[A-Z]{{3}}\d{{2}}|PERP)$")
+_STRIKE: Final = r"[0-9]+(?:[dD][0-9]+)?"
+_END: Final = r"[0-9]{1,2}[A-Z]{3}[0-9]{2}|PERP"
+_OPTION: Final = re.compile(rf"{_FAMILY}-{_DATE}-(?P<strike>{_STRIKE})-(?P<right>[CP])")
+_FUTURE: Final = re.compile(rf"(?P<synthetic>SYN\.)?{_FAMILY}-{_DATE}")
+_PERPETUAL: Final = re.compile(rf"{_FAMILY}-PERPETUAL")
+_COMBO: Final = re.compile(rf"{_FAMILY}-(?P<combo>[A-Z]+)-{_DATE}-(?P<strikes>{_STRIKE}(?:_{_STRIKE})*)")
+_FUTURE_COMBO: Final = re.compile(rf"{_FAMILY}-FS-(?P<near>{_END})_(?P<far>{_END})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +90,20 @@ def parse_name(name: str) -> Instrument:
     """Parse an exchange name. Upper-case decimal strikes (`0D625`) of some vendors are accepted.
 
     Raises:
-        DataError: the name is none of the exchange's forms, or its date does not exist.
+        DataError: the name is none of the exchange's forms, its date does not exist, or its strike is nothing.
     """
-    if m := _OPTION.match(name):
-        return Option(m["family"], _expiry(m["day"], m["month"], m["year"], name), _strike(m["strike"]), "C" if m["right"] == "C" else "P")
-    if m := _PERPETUAL.match(name):
+    if m := _OPTION.fullmatch(name):
+        return Option(
+            m["family"], _expiry(m["day"], m["month"], m["year"], name), _strike(m["strike"], name), "C" if m["right"] == "C" else "P"
+        )
+    if m := _PERPETUAL.fullmatch(name):
         return Perpetual(m["family"])
-    if m := _FUTURE.match(name):
+    if m := _FUTURE.fullmatch(name):
         return Future(m["family"], _expiry(m["day"], m["month"], m["year"], name), m["synthetic"] is not None)
-    if m := _FUTURE_COMBO.match(name):
+    if m := _FUTURE_COMBO.fullmatch(name):
         return FutureSpread(m["family"], _end(m["near"], name), _end(m["far"], name))
-    if m := _COMBO.match(name):
-        strikes = tuple(_strike(s) for s in m["strikes"].split("_")) if m["strikes"] else ()
+    if m := _COMBO.fullmatch(name):
+        strikes = tuple(_strike(s, name) for s in m["strikes"].split("_"))
         return Combo(m["family"], m["combo"], _expiry(m["day"], m["month"], m["year"], name), strikes)
     raise DataError(
         f"{name!r} is not an instrument name of the exchange",
@@ -131,15 +134,21 @@ def format_name(instrument: Instrument) -> str:
         case Perpetual(underlying):
             return f"{underlying}-PERPETUAL"
         case Combo(underlying, structure, expiry, strikes):
-            tail = "-" + "_".join(format_strike(s) for s in strikes) if strikes else ""
-            return f"{underlying}-{structure}-{format_date(expiry)}{tail}"
+            return f"{underlying}-{structure}-{format_date(expiry)}-{'_'.join(format_strike(s) for s in strikes)}"
         case FutureSpread(underlying, near, far):
             return f"{underlying}-FS-{format_date(near) if near else 'PERP'}_{format_date(far) if far else 'PERP'}"
 
 
 def option_name(underlying: str, expiry: dt.datetime, strike: float | Decimal, right: Right) -> str:
-    """Name of an option from its parts; `strike` in USD."""
-    return format_name(Option(underlying, expiry, Decimal(repr(strike)) if isinstance(strike, float) else strike, right))
+    """Name of an option from its parts; `strike` in USD, a NumPy number as well.
+
+    Raises:
+        DataError: no option has such a strike (zero, negative, not finite).
+    """
+    exact = strike if isinstance(strike, Decimal) else Decimal(repr(float(strike)))
+    if not (exact.is_finite() and exact > 0):
+        raise DataError(f"no option of {underlying} has the strike {strike}", remedy="a strike is a finite USD price above zero")
+    return format_name(Option(underlying, expiry, exact, right))
 
 
 def format_date(expiry: dt.datetime) -> str:
@@ -189,7 +198,7 @@ _SPECIFICATIONS: Final[dict[str, Specification]] = {
     "BTC_USDC": Specification(0.01, 0.01, 5.0),
     "ETH_USDC": Specification(0.1, 0.1, 0.2),
     "SOL_USDC": Specification(10.0, 10.0, 0.05),
-    "XRP_USDC": Specification(1_000.0, 1_000.0, 0.0002),
+    "XRP_USDC": Specification(1_000.0, 1_000.0, 0.0005),  # all 2,062 quotes of two recorded days lie on it
 }
 COMBO_TICK: Final = 0.0001
 
@@ -239,10 +248,11 @@ def listed_expiries(at: dt.datetime, rule: ListingRule | None = None) -> tuple[d
         first += dt.timedelta(days=1)
     dates = {first + dt.timedelta(days=n) for n in range(rule.dailies)}
     friday = first + dt.timedelta(days=(4 - first.weekday()) % 7)
-    if friday == first:  # today's weekly is counted among the dailies
+    if friday == first:  # a Friday within a day is counted among the dailies
         friday += dt.timedelta(days=7)
     dates.update(friday + dt.timedelta(days=7 * n) for n in range(rule.weeklies))
-    months = [d for n in range(3 * rule.quarterlies + 4) if (d := _last_friday(first.year, first.month + n)) >= first]
+    # a month's end within a day is counted among the dailies: the exchange has opened the following one by then
+    months = [d for n in range(3 * rule.quarterlies + 4) if (d := _last_friday(first.year, first.month + n)) > first]
     dates.update(months[: rule.monthlies])
     dates.update([d for d in months if d.month % 3 == 0][: rule.quarterlies])
     return tuple(dt.datetime.combine(d, EXPIRY_TIME) for d in sorted(dates))
@@ -272,8 +282,11 @@ def _expiry(day: str, month: str, year: str, name: str) -> dt.datetime:
         raise DataError(f"{name!r} names a date that does not exist", remedy="expected DMMMYY, for instance 8DEC25") from None
 
 
-def _strike(text: str) -> Decimal:
-    return Decimal(text.replace("d", ".").replace("D", "."))
+def _strike(text: str, name: str) -> Decimal:
+    strike = Decimal(text.replace("d", ".").replace("D", "."))
+    if not strike:
+        raise DataError(f"{name!r} has a strike of zero", remedy="a strike is a USD price above zero")
+    return strike
 
 
 def _end(text: str, name: str) -> dt.datetime | None:

@@ -6,6 +6,7 @@ the lake's encodings, the data dictionary in docs and the tests are all derived 
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -107,9 +108,11 @@ def quote_table(columns: Mapping[str, object], *, place: str) -> pa.Table:
         columns: name to array-like (Arrow, NumPy or list), all of one length.
         place: the file or URL the columns came from; named in errors.
 
+    A NaN in a list or NumPy array means none given and becomes null; in an Arrow array it stays, for quality to judge.
+
     Raises:
-        DataError: a required column is missing, an unknown one is present, a timestamp is naive, or a
-            value does not fit its type.
+        DataError: a required column is missing, an unknown one is present, the columns differ in length, a
+            timestamp is naive, or a value does not fit its type.
     """
     unknown = sorted(set(columns) - set(QUOTE_SCHEMA.names))
     missing = [f.name for f in FIELDS if not f.nullable and f.name not in columns]
@@ -119,7 +122,12 @@ def quote_table(columns: Mapping[str, object], *, place: str) -> pa.Table:
             place=place,
             remedy="map the source's columns to the names in options_agent.quotes.FIELDS",
         )
-    length = len(next(iter(columns.values())))  # type: ignore[arg-type]
+    lengths = {name: len(values) for name, values in columns.items()}  # type: ignore[arg-type]
+    length = lengths["ts"]
+    if uneven := {name: n for name, n in lengths.items() if n != length}:
+        raise DataError(
+            f"quote columns differ in length: ts has {length} rows, {uneven} have not", place=place, remedy="give one value a row"
+        )
     arrays = []
     for field in FIELDS:
         if field.name in columns:
@@ -143,7 +151,7 @@ def empty_quotes() -> pa.Table:
 def _column(field: Field, values: object, place: str) -> pa.Array | pa.ChunkedArray:
     try:
         array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, from_pandas=True)
-        if pa.types.is_timestamp(field.type) and not (pa.types.is_timestamp(array.type) and array.type.tz):
+        if pa.types.is_timestamp(field.type) and (not pa.types.is_timestamp(array.type) or array.type.tz is None or _any_naive(values)):
             raise DataError(
                 f"column {field.name!r} holds naive or non-time values ({array.type}); every time here is UTC-aware",
                 place=place,
@@ -152,3 +160,10 @@ def _column(field: Field, values: object, place: str) -> pa.Array | pa.ChunkedAr
         return array.cast(field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise DataError(f"column {field.name!r} does not fit {field.type}: {error}", place=place) from error
+
+
+def _any_naive(values: object) -> bool:
+    """Whether Python datetimes hold a naive one: among aware ones Arrow takes it for UTC without a word."""
+    if not isinstance(values, (list, tuple)) and str(getattr(values, "dtype", "")) != "object":
+        return False  # a typed column has one zone, or none
+    return any(isinstance(value, dt.datetime) and value.tzinfo is None for value in values)  # type: ignore[attr-defined]
