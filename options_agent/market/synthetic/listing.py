@@ -31,11 +31,13 @@ class Ladder:
 
 #: Counted on real chains: dailies reach some 10 %, quarterlies down to a fifth and up to four times the spot.
 LADDERS: dict[str, Ladder] = {
-    "daily": Ladder(((0.0105, 0.10),)),
-    "weekly": Ladder(((0.0125, 0.18),)),
-    "monthly": Ladder(((0.02, 0.20), (0.06, 0.60))),
-    "quarterly": Ladder(((0.05, 0.40), (0.25, 1.60))),
+    "daily": Ladder(((0.0115, 0.09),)),
+    "weekly": Ladder(((0.0135, 0.15),)),
+    "monthly": Ladder(((0.022, 0.16), (0.06, 0.55))),
+    "quarterly": Ladder(((0.055, 0.40), (0.2, 2.2))),
 }
+#: The finest step an exchange lists, USD.
+FINEST: dict[str, float] = {"BTC": 500.0, "ETH": 25.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,10 @@ def _key(instrument: str) -> int:
 
 
 def nice_step(raw: float) -> float:
-    """The nearest of 1, 2.5, 5 times a power of ten: steps an exchange would list."""
+    """The nearest step an exchange would list: 1, 2, 5 times a power of ten, and 25 instead of 20."""
     power = 10.0 ** math.floor(math.log10(raw))
-    return min((power * m for m in (1.0, 2.5, 5.0, 10.0)), key=lambda s: abs(math.log(s / raw)))
+    second = 2.0 if power >= 100.0 else 2.5
+    return min((power * m for m in (1.0, second, 5.0, 10.0)), key=lambda s: abs(math.log(s / raw)))
 
 
 class Listings:
@@ -113,7 +116,7 @@ class Listings:
         low, high, start = min(spots), max(spots), spots[0]
         strikes: set[float] = set()
         for share, reach in LADDERS[expiry_kind(expiry)].rungs:
-            step = nice_step(start * share)
+            step = max(nice_step(start * share), FINEST[self._underlying])
             least, most = math.ceil(low * max(1 - reach, 0.2) / step), math.floor(high * (1 + reach) / step)
             strikes.update(round(n * step, 4) for n in range(max(least, 1), most + 1))
         return sorted(strikes)

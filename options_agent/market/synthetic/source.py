@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from options_agent.contracts import listed_expiries
 from options_agent.errors import DataError
 from options_agent.lake.receipts import fingerprint
 from options_agent.market.sources import day_range, days_of
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from options_agent.settings import SyntheticSettings
 
-GENERATOR_VERSION: Final = 1
+GENERATOR_VERSION: Final = 2
 DAY_US: Final = 86_400_000_000
 STEP_US: Final = STEP_MINUTES * 60_000_000
 #: A sweep answers a second after its grid time and takes a fifth of a second an expiry.
@@ -48,7 +47,14 @@ _VALUES: Final = (
     "theta",
     "forward",
     "open_interest",
+    "volume_24h",
 )
+#: Root mean variance over the median level: expectations are of variance. Fitted, as the speeds in `surface`, to 240 simulated years.
+_LEVEL_FACTOR: Final = 1.10
+_VOL_CAP: Final = 2.5
+_VOL_LEAST: Final = 0.05
+#: Contracts that a bitcoin's worth of interest is, by coin.
+_SCALE: Final = (1.0, 6.0)
 
 
 class SyntheticSource:
@@ -72,7 +78,7 @@ class SyntheticSource:
         self._region = region
         self._market = LatentMarket(settings.seed)
         self._listings = {name: Listings(name, partial(self._spot_at_eight, coin)) for coin, name in enumerate(COINS)}
-        self._listed: tuple[str, tuple[dt.datetime, ...], dt.date, Board] | None = None
+        self._listed: tuple[str, dt.date, Board] | None = None
 
     def underlyings(self) -> tuple[str, ...]:
         """BTC and ETH."""
@@ -109,12 +115,14 @@ class SyntheticSource:
         return _series_table(PRICE_SCHEMA, times, underlying, {"price": values, "kind": ["index"] * times.size})
 
     def dvol(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
-        """The 30-day volatility index, hourly."""
+        """The 30-day volatility index in hourly bars, each known at its close."""
         coin = self._coin(underlying)
-        times, values = self._series(start, end, lambda path: self._thirty_days(path, coin))
-        hourly = times % 3_600_000_000 == 0
-        close = values[hourly]
-        return _series_table(DVOL_SCHEMA, times[hourly], underlying, {"open": close, "high": close, "low": close, "close": close})
+        hour = dt.timedelta(hours=1)
+        times, values = self._series(max(start - hour, day_range(GENESIS)[0]), end, lambda path: self._thirty_days(path, coin))
+        closes = np.flatnonzero((times % 3_600_000_000 == 0) & (times >= _us(start)))
+        bars = [values[max(i - 12, 0) : i + 1] for i in closes]  # from the last bar's close to this one's
+        columns = {"open": [b[0] for b in bars], "high": [b.max() for b in bars], "low": [b.min() for b in bars], "close": values[closes]}
+        return _series_table(DVOL_SCHEMA, times[closes], underlying, columns)
 
     def funding(self, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
         """Funding every eight hours, from the slope of the forward curve."""
@@ -155,16 +163,14 @@ class SyntheticSource:
         ts = at + SWEEP_START_US + SWEEP_STEP_US * listed.sweep_order
         snapshot = np.full(n, at)
         values = np.empty((n, len(_VALUES)))
-        rho = np.full(n, np.clip(-0.28 + 0.22 * np.tanh(2.0 * (path.regime[step] == 0)) - 0.18 * (path.regime[step] == 2), -0.55, 0.55))
-        premium = self._settings.volatility_premium
         quote_rows(
             np.uint64(self._settings.seed & (2**64 - 1)),
-            snapshot,
-            np.full(n, index),
-            np.full(n, min(path.vol[coin, step], 2.5) + premium),
-            np.full(n, path.slow[coin, step] * 0.5 + 0.26 + premium),
-            rho,
-            np.full(n, path.basis[step]),
+            at,
+            index,
+            self._expected(path.vol[coin, step], path.slow[coin, step], path.long[coin, step]),
+            float(path.skew[step]),
+            float(path.basis[step]),
+            _SCALE[coin],
             ts,
             listed.expiry_us,
             listed.strike,
@@ -202,11 +208,10 @@ class SyntheticSource:
 
     def _board(self, underlying: str, at: dt.datetime) -> Board:
         """Contracts listed at a time; they change at 08:00 only."""
-        session = (at - dt.timedelta(hours=8)).date()
-        key = (underlying, listed_expiries(at), session)
-        if self._listed is None or self._listed[:3] != key:
+        key = (underlying, (at - dt.timedelta(hours=8)).date())
+        if self._listed is None or self._listed[:2] != key:
             self._listed = (*key, board(self._listings[underlying].contracts(at)))
-        return self._listed[3]
+        return self._listed[2]
 
     def _series(
         self, start: dt.datetime, end: dt.datetime, of: Callable[[DayPath], NDArray[np.float64]]
@@ -219,10 +224,16 @@ class SyntheticSource:
             values.append(np.asarray(np.round(of(self._market.day(day))[inside], 6), dtype=np.float64))
         return np.concatenate(times), np.concatenate(values)
 
+    def _expected(self, now: float, level: float, long: float) -> tuple[float, float, float]:
+        """Volatilities that options are priced on: now, these weeks, the long run; the premium is in each."""
+        premium = self._settings.volatility_premium
+        capped = min(now, _VOL_CAP), min(_LEVEL_FACTOR * level, _VOL_CAP), long
+        return max(capped[0] + premium, _VOL_LEAST), max(capped[1] + premium, _VOL_LEAST), max(capped[2] + premium, _VOL_LEAST)
+
     def _thirty_days(self, path: DayPath, coin: int) -> NDArray[np.float64]:
-        premium, years = self._settings.volatility_premium, 30 / 365
-        pairs = zip(path.vol[coin], path.slow[coin], strict=True)
-        return np.array([np.sqrt(at_the_money_variance(min(v, 2.5) + premium, s * 0.5 + 0.26 + premium, years) / years) for v, s in pairs])
+        years = 30 / 365
+        states = zip(path.vol[coin], path.slow[coin], path.long[coin], strict=True)
+        return np.array([np.sqrt(at_the_money_variance(*self._expected(*state), years) / years) for state in states])
 
     def _grids(self, start: dt.datetime, end: dt.datetime, interval: dt.timedelta) -> Iterator[NDArray[np.int64]]:
         """Grid times of the range, a day at a time; the grid starts at midnight UTC."""
