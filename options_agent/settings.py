@@ -7,16 +7,23 @@ Every variable starts with `OPTIONS_AGENT_`; nested ones join with a double unde
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSetting
 
 from options_agent.errors import SettingsError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 Network = Literal["mainnet", "testnet", "synthetic"]
 SourceName = Literal["synthetic", "recorded", "lake"]
+
+_PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
 
 
 class _Group(BaseModel):
@@ -48,6 +55,7 @@ class QualitySettings(_Group):
     iv_min: float = 0.01
     iv_max: float = 9.0
     mark_band_ticks: float = Field(10.0, description="how far, in ticks, the mark may lie outside bid-ask before it is unbelievable")
+    mark_band_share: float = Field(0.05, ge=0, description="and how far, as a share of the mark: ticks of cheap coins are fine")
     mark_model_coin: float = Field(0.01, description="how far the mark may lie from Black-76 at its own IV, coin")
     tick_tolerance: float = Field(1e-3, gt=0, lt=0.5, description="share of a tick by which a price may miss the grid (float noise)")
     stale_seconds: float = Field(3_900.0, description="how much older than its snapshot a row may be")
@@ -117,6 +125,15 @@ class Settings(BaseSettings):
     def _absolute_home(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
+    @field_serializer("lake_root", "archive_root", "s3_endpoint_url", "mlflow_tracking_uri", "dagster_url")
+    def _dumped_without_password(self, url: str | None) -> str | None:
+        return url if url is None else _without_password(url)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What `repr`, `str` and rich print: passwords inside URLs are hidden as secrets are."""
+        for name, value in super().__repr_args__():
+            yield name, _without_password(value) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _networks_stay_apart(self) -> Self:
         if (self.source == "synthetic") != (self.network == "synthetic"):
@@ -167,6 +184,12 @@ def load_settings(**overrides: object) -> Settings:
     """
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
+    except UnreadableSetting as error:
+        raise SettingsError(
+            f"settings are not usable: {error}",
+            place="environment or .env (variables start with OPTIONS_AGENT_)",
+            remedy='lists and groups are written as JSON, for instance OPTIONS_AGENT_UNDERLYINGS=["BTC", "ETH"]',
+        ) from None
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False))
         raise SettingsError(
@@ -174,3 +197,8 @@ def load_settings(**overrides: object) -> Settings:
             place="environment or .env (variables start with OPTIONS_AGENT_)",
             remedy="correct the named setting; `options-agent doctor` shows the values in force",
         ) from None
+
+
+def _without_password(url: str) -> str:
+    """`https://user:secret@host` as `https://user:**********@host`."""
+    return _PASSWORD_IN_URL.sub(r"\1:**********@", url)
