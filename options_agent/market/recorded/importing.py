@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from options_agent.lake.store import Lake
     from options_agent.market.recorded.source import RecordedSource
 
-#: Days of series taken before the first chain (trend and realised volatility look back) and after the last (settlement).
+#: Days of series taken before a day with chains (trend and realised volatility look back) and after it (settlement).
 DAYS_BEFORE: Final = 30
 DAYS_AFTER: Final = 2
 _SERIES: Final[tuple[SeriesName, ...]] = ("prices", "dvol", "funding")
@@ -63,7 +63,9 @@ def import_recorded(source: RecordedSource, lake: Lake, told: Callable[[str, int
 
 def _import_chains(source: RecordedSource, lake: Lake, underlying: str, told: Callable[[str, int, int, int], None] | None) -> Imported:
     days = sorted({snapshot.at.date() for snapshot in source.catalogue.snapshots[underlying]})
-    around = set(_days(days[0] - dt.timedelta(days=DAYS_BEFORE), days[-1] + dt.timedelta(days=DAYS_AFTER))) - set(days)
+    around = {near for day in days for near in _days(day - dt.timedelta(days=DAYS_BEFORE), day + dt.timedelta(days=DAYS_AFTER))}.difference(
+        days
+    )
     counts: dict[str, int] = dict.fromkeys(("snapshots", "rows", "bytes", *_SERIES), 0)
     for done, day in enumerate(days, start=1):
         receipt = harvest_day(source, lake, underlying, day)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from options_agent.contracts import coin_of
 from options_agent.errors import DataError, SettingsError
@@ -24,7 +25,7 @@ from options_agent.market.recorded import series as recorded_series
 from options_agent.market.recorded.catalogue import Catalogue, build_catalogue
 from options_agent.market.recorded.columns import Columns
 from options_agent.market.recorded.instruments import resolve
-from options_agent.quotes import QUOTE_SCHEMA, quote_table
+from options_agent.quotes import QUOTE_SCHEMA, quote_table, sort_quotes
 from options_agent.series import SERIES
 
 if TYPE_CHECKING:
@@ -41,21 +42,20 @@ READER_VERSION: Final = 1
 #: Spacings a recorder can have meant, minutes.
 _GRIDS: Final = (1, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720, 1_440, 10_080)
 _WHOLE_ROWS: Final = 2_000_000
-_KEPT_ROWS: Final = 2_000_000
+_KEPT_ROWS: Final = 1_000_000
 _MARGIN: Final = dt.timedelta(hours=1)
 _SERIES: Final[tuple[SeriesName, ...]] = ("prices", "dvol", "funding")
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """Options of a file (or of one day of it) by underlying, snapshot and file order, and where each snapshot lies."""
+    """Quotes of a file (or of one day of it), snapshot by snapshot in QUOTE order, and where each snapshot lies."""
 
-    table: pl.DataFrame
+    quotes: pa.Table
     where: dict[tuple[str, dt.datetime], tuple[int, int]]
 
-    def snapshot(self, underlying: str, at: dt.datetime) -> pl.DataFrame:
-        first, count = self.where[underlying, at]
-        return self.table.slice(first, count)
+    def snapshot(self, underlying: str, at: dt.datetime) -> pa.Table:
+        return self.quotes.slice(*self.where[underlying, at])
 
 
 class RecordedSource:
@@ -123,8 +123,9 @@ class RecordedSource:
         for snapshot in self._between(underlying, start, end):
             first, *others = [self._decoded(path, snapshot.at).snapshot(underlying, snapshot.at) for path in snapshot.files]
             for other in others:
-                first = pl.concat([first, other.join(first.select("instrument").unique(), on="instrument", how="anti")])
-            yield self._quotes(first, str(snapshot.files[0]))
+                fresh = pc.invert(pc.is_in(other["instrument"], first["instrument"].combine_chunks()))
+                first = sort_quotes(pa.concat_tables([first, other.filter(fresh)])).combine_chunks()
+            yield first
 
     def latest(self, underlying: str, now: dt.datetime) -> pa.Table | None:
         """Recorded files do not go on.
@@ -224,18 +225,26 @@ class RecordedSource:
         else:
             table = form.load(path, form.columns).table
         options, _ = resolve(form.decode(Columns(table, str(path))), str(path))
-        options = options.sort("underlying", "snapshot", maintain_order=True)
-        counts = options.group_by("underlying", "snapshot", maintain_order=True).len()
-        starts = np.concatenate([[0], np.cumsum(counts["len"].to_numpy())[:-1]]).astype(int).tolist() if counts.height else []
-        where = {(underlying, at): (first, count) for first, (underlying, at, count) in zip(starts, counts.iter_rows(), strict=True)}
-        self._kept[key] = _Decoded(options, where)
-        while len(self._kept) > 1 and sum(kept.table.height for kept in self._kept.values()) > _KEPT_ROWS:
+        named = options.with_columns(source=pl.lit(self.name), network=pl.lit(self.network), region=pl.lit(self.region))
+        self._kept[key] = _by_snapshot({name: named[name].to_arrow() for name in QUOTE_SCHEMA.names if name in named.columns}, str(path))
+        while len(self._kept) > 1 and sum(kept.quotes.num_rows for kept in self._kept.values()) > _KEPT_ROWS:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-    def _quotes(self, rows: pl.DataFrame, place: str) -> pa.Table:
-        filled = rows.with_columns(source=pl.lit(self.name), network=pl.lit(self.network), region=pl.lit(self.region))
-        return quote_table({name: filled[name].to_arrow() for name in QUOTE_SCHEMA.names if name in filled.columns}, place=place)
+
+def _by_snapshot(columns: dict[str, pa.Array], place: str) -> _Decoded:
+    """Quotes grouped by underlying and snapshot; the sort is stable, so QUOTE order stands within each."""
+    quotes = quote_table(columns, place=place)
+    order = pc.sort_indices(quotes, sort_keys=[("underlying", "ascending"), ("snapshot", "ascending")])
+    quotes = quotes.take(order).combine_chunks()
+    counts = (
+        pl.DataFrame(pl.from_arrow(quotes.select(["underlying", "snapshot"]))).group_by("underlying", "snapshot", maintain_order=True).len()
+    )
+    where, first = {}, 0
+    for underlying, at, count in counts.iter_rows():
+        where[underlying, at] = (first, count)
+        first += count
+    return _Decoded(quotes, where)
 
 
 def _content_of(table: pa.Table) -> str:
