@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +28,7 @@ from options_agent.quality.schema import check_quotes
 from options_agent.quotes import QUARANTINE_SCHEMA, QUOTE_SCHEMA, UTC_US
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from options_agent.settings import QualitySettings, Settings
 
 STAGE: Final = "quality"
+_AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,12 @@ def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None 
     return Verdicts(table, settings, rules, broken[context:], measures)
 
 
+def judge_fingerprint(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> str:
+    """What a day's verdict depends on: its raw snapshots, the last ones before it, the settings and the rules."""
+    before = _last_snapshots(lake, underlying, day)
+    return fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+
+
 def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> Receipt:
     """Judge one raw day of the lake: write its clean and its quarantined rows and, last, the receipt.
 
@@ -155,14 +163,13 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
         DataError: a written row would not fit the clean schema (a disabled rule let it through).
         StorageError: the lake cannot be read or written.
     """
-    before = _last_snapshots(lake, underlying, day)
-    answered = fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    answered = judge_fingerprint(lake, underlying, day, settings=settings)
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is not None and unchanged(lake, receipt, answered):
         return receipt
     table = _read_what_can_be_read(lake, underlying, day)
-    previous = _rows_of(lake, before)
-    answered = fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    previous = _rows_of(lake, _last_snapshots(lake, underlying, day))
+    answered = judge_fingerprint(lake, underlying, day, settings=settings)  # again: a file may have been set aside
     verdicts = judge(table, settings.quality, previous, network=lake.network)
     clean, quarantined = verdicts.clean(), verdicts.quarantined()
     if len(clean) + len(quarantined) != len(table):
@@ -186,6 +193,28 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
     )
     write_receipt(lake, receipt)
     return receipt
+
+
+def judge_days(
+    lake: Lake, underlying: str, wanted: Sequence[dt.date], *, settings: Settings, told: Callable[[int, Receipt], None] | None = None
+) -> list[Receipt]:
+    """`judge_day` for many days, two at a time: most of a day is reading and writing Parquet, outside the interpreter lock.
+
+    Args:
+        lake, underlying, settings: as for `judge_day`.
+        wanted: days, each judged by itself.
+        told: called after each day, in the order of `wanted`, with how many are done and the receipt.
+
+    Raises:
+        DataError, StorageError: as `judge_day`; days finished before keep their receipts.
+    """
+    receipts: list[Receipt] = []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for receipt in pool.map(lambda day: judge_day(lake, underlying, day, settings=settings), wanted):
+            receipts.append(receipt)
+            if told is not None:
+                told(len(receipts), receipt)
+    return receipts
 
 
 def _require_quotes(table: pa.Table) -> None:

@@ -51,6 +51,15 @@ def label_chain(chain: pa.Table, prices: pa.Table, underlying: str) -> pa.Table:
     return table.add_column(1, "underlying", pa.array([underlying] * ts.size, pa.string()))
 
 
+def regimes_fingerprint(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> str:
+    """What the labels of a range depend on: the verdicts and the harvests of its days, the rules and their versions."""
+    wanted = [d.isoformat() for d in days(lake, "clean", underlying) if start <= d <= end]
+    inputs = [
+        (d, stage, r.fingerprint) for d in wanted for stage in ("quality", "harvest") if (r := read_receipt(lake, stage, underlying, d))
+    ]
+    return fingerprint(REGIMES_VERSION, Windows(), Thresholds(), WalkForward(), start, end, inputs)
+
+
 def label_regimes(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> Receipt:
     """Label every clean snapshot of [start, end] and keep the table in the lake; nothing is done where nothing changed.
 
@@ -58,14 +67,7 @@ def label_regimes(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> 
         DataError: a clean day cannot be read.
         StorageError: the lake cannot be written.
     """
-    wanted = [d for d in days(lake, "clean", underlying) if start <= d <= end]
-    inputs = [
-        (d.isoformat(), r.files[0].sha256 if r.files else "")
-        for d in wanted
-        if (r := read_receipt(lake, "quality", underlying, d.isoformat()))
-    ]
-    series = [(d, r.fingerprint) for d, _ in inputs if (r := read_receipt(lake, "harvest", underlying, d))]
-    mark = fingerprint(REGIMES_VERSION, Windows(), Thresholds(), WalkForward(), start, end, inputs, series)
+    mark = regimes_fingerprint(lake, underlying, start, end)
     former = read_receipt(lake, STAGE, underlying, PARTITION)
     if former is not None and unchanged(lake, former, mark):
         return former

@@ -1,0 +1,119 @@
+"""Stage backtests: every strategy on every underlying, broken down by regime, side by side."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.quality import CLEAN
+from assets.regimes import RangeConfig, days_of, market_regimes
+from assets.shared import ONE_RUN, OWNERS, counts, each_partition, picture
+from dagster_project.partitions import strategies, strategy_and_underlying
+from resources.desk import Desk
+
+if TYPE_CHECKING:
+    from options_agent.lake.receipts import Receipt
+
+_SAME_UNDERLYING = dg.DimensionPartitionMapping("underlying", dg.IdentityPartitionMapping())
+
+
+@dg.asset(
+    partitions_def=strategies,
+    deps=[
+        dg.AssetDep(CLEAN, partition_mapping=dg.MultiPartitionMapping({"underlying": _SAME_UNDERLYING})),
+        dg.AssetDep(market_regimes, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("underlying")),
+    ],
+    group_name="backtests",
+    owners=OWNERS,
+    kinds={"python", "numba", "mlflow"},
+    backfill_policy=ONE_RUN,
+)
+def backtest_results(context: dg.AssetExecutionContext, desk: Desk, config: RangeConfig) -> dg.MaterializeResult:
+    """A strategy played over the clean history under the exchange's fees and the spread; report, picture and tables.
+
+    Lies in `reports/{network}`, each also a run in MLflow. Ten milliseconds a run once compiled; a run without trades is inconclusive.
+    """
+    from options_agent.backtest.runner import backtest, clean_range
+    from options_agent.strategies.catalogue import strategy
+
+    settings, lake = desk.settings(), desk.lake()
+
+    def work(key: str) -> "Receipt":
+        name, underlying = strategy_and_underlying(key)
+        return backtest(settings, strategy(name), underlying, *days_of(config, clean_range(lake, underlying)))[0]
+
+    for key, receipt in each_partition(context, "backtests", work):
+        context.add_asset_metadata(_metadata(receipt, context.run_id, desk), partition_key=key)
+    return dg.MaterializeResult()
+
+
+def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
+    from pathlib import Path
+
+    from options_agent.backtest.result import load_report
+    from options_agent.research.tracking import log_backtest
+
+    report = load_report(Path(receipt.details["report"])) | {"path": receipt.details["report"], "plot": receipt.details["plot"]}
+    url = log_backtest(report, desk.settings(), dagster_run_id=run_id)
+    headline = {k: report["metrics"][k] for k in ("return_coin", "return_usd", "max_drawdown_coin", "sharpe_coin", "win_rate")}
+    return {
+        **counts(receipt),
+        **{k: float(v) for k, v in headline.items() if v is not None},
+        "status": report["status"],
+        "why": "; ".join(report["status_reasons"]) or "-",
+        "report": dg.MetadataValue.path(receipt.details["report"]),
+        "mlflow": dg.MetadataValue.url(url) if url else "waits in the outbox until MLflow is back",
+        "equity": picture(Path(receipt.details["plot"]).read_bytes()),
+    }
+
+
+@dg.asset_check(asset=backtest_results, description="Every current backtest supports a number; those that do not say why.")
+def conclusive(desk: Desk) -> dg.AssetCheckResult:
+    """Inconclusive is not a failure of the desk, but no success either."""
+    from options_agent.backtest.runner import current_reports
+
+    reports = current_reports(desk.settings())
+    why = {f"{r['strategy']['name']} {r['underlying']}": "; ".join(r["status_reasons"]) for r in reports if r["status"] != "ok"}
+    return dg.AssetCheckResult(
+        passed=bool(reports) and not why, severity=dg.AssetCheckSeverity.WARN, metadata=why or {"reports": len(reports)}
+    )
+
+
+@dg.asset(deps=[backtest_results], group_name="backtests", owners=OWNERS, kinds={"python", "table"})
+def regime_performance(desk: Desk) -> dg.MaterializeResult:
+    """Each strategy by regime: trades by the regime known at entry, returns by the regime of each step."""
+    from options_agent.backtest.runner import current_reports
+
+    rows = [
+        {"strategy": r["strategy"]["name"], "underlying": r["underlying"], **{k: v for k, v in regime.items() if k != "small_sample"}}
+        for r in current_reports(desk.settings())
+        for regime in r["regimes"]
+    ]
+    return dg.MaterializeResult(metadata={"rows": len(rows), "by_regime": _table(rows)})
+
+
+@dg.asset(deps=[backtest_results], group_name="backtests", owners=OWNERS, kinds={"python", "table"})
+def strategy_comparison(desk: Desk) -> dg.MaterializeResult:
+    """Every current run side by side, best Sharpe in coin first, with how many were looked at; sends what waits for MLflow."""
+    from options_agent.backtest.compare import comparison
+    from options_agent.backtest.runner import current_reports
+    from options_agent.research.tracking import pending, server_reachable, sync_pending
+
+    settings = desk.settings()
+    sent = sync_pending(settings) if server_reachable(settings) else 0
+    rows = comparison(current_reports(settings))
+    waiting = len(list(pending(settings)))
+    return dg.MaterializeResult(
+        metadata={"looks": len(rows), "comparison": _table(rows), "mlflow_sent_late": sent, "mlflow_waiting": waiting}
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> dg.TableMetadataValue | str:
+    records = [dg.TableRecord({k: "" if v is None else round(v, 4) if isinstance(v, float) else v for k, v in row.items()}) for row in rows]
+    if not records:
+        return "no runs yet"
+    schema = dg.TableSchema([dg.TableColumn(name, _type(rows, name)) for name in rows[0]])
+    return dg.MetadataValue.table(records, schema)
+
+
+def _type(rows: list[dict[str, Any]], name: str) -> str:
+    return "string" if any(isinstance(row[name], str) or row[name] is None for row in rows) else "float"

@@ -1,0 +1,78 @@
+"""Stage harvest: raw quotes from the configured source, and the holes in them."""
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition
+from dagster_project.partitions import market_days, underlying_and_day, underlyings
+from options_agent.settings import load_settings
+from resources.desk import Desk
+
+if TYPE_CHECKING:
+    from options_agent.lake.receipts import Receipt
+
+_LIVE = load_settings().source == "synthetic"
+
+
+class HarvestConfig(dg.Config):
+    """`latest_only` takes the newest snapshot of a live source into today's partition, as the schedule does."""
+
+    latest_only: bool = False
+
+
+@dg.asset(
+    partitions_def=market_days,
+    group_name="harvest",
+    owners=OWNERS,
+    kinds={"parquet", "python"},
+    retry_policy=RETRY,
+    backfill_policy=ONE_RUN,
+    pool="exchange",
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=2), warn_window=dt.timedelta(minutes=40))
+    if _LIVE
+    else None,
+)
+def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> dg.MaterializeResult:
+    """Raw option chains, one immutable Parquet file per snapshot, with index prices, DVOL and funding beside them.
+
+    Lies in `lake/{network}/raw`. Costs about 10 ms a snapshot; days whose source did not change cost nothing.
+    """
+    from options_agent.market.harvest import harvest_day, harvest_latest
+
+    source, lake = desk.source(), desk.lake()
+    total = 0
+
+    def work(key: str) -> "Receipt":
+        underlying, day = underlying_and_day(key)
+        live = harvest_latest(source, lake, underlying) if config.latest_only else None
+        return live or harvest_day(source, lake, underlying, day)
+
+    for key, receipt in each_partition(context, "harvest", work):
+        context.add_asset_metadata(counts(receipt), partition_key=key)
+        total += receipt.counts["rows"]
+    return dg.MaterializeResult(metadata={"rows_of_run": total, "source": source.name, "lake": lake.root})
+
+
+@dg.asset(
+    partitions_def=underlyings,
+    deps=[dg.AssetDep(option_quotes, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("underlying"))],
+    group_name="harvest",
+    owners=OWNERS,
+    kinds={"python", "table"},
+    backfill_policy=ONE_RUN,
+)
+def harvest_gaps(context: dg.AssetExecutionContext, desk: Desk) -> dg.MaterializeResult:
+    """Holes in the harvest: consecutive snapshots further apart than 1.5 intervals, with what is missing.
+
+    Read from the names of raw files alone, in well under a second a year. Nothing is stored but the metadata here.
+    """
+    from options_agent.quality.gap_report import gaps_receipt
+
+    lake, found = desk.lake(), 0
+    for key, receipt in each_partition(context, "gaps", lambda underlying: gaps_receipt(lake, underlying)):
+        rows = [dg.TableRecord(row) for row in receipt.details["gaps"][-50:]]
+        context.add_asset_metadata({**counts(receipt), **({"gaps_found": dg.MetadataValue.table(rows)} if rows else {})}, partition_key=key)
+        found += receipt.counts["gaps"]
+    return dg.MaterializeResult(metadata={"gaps_of_run": found})

@@ -1,0 +1,93 @@
+"""Stage quality: clean and quarantined rows, and the checks that stop later stages from eating poison."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.harvest import option_quotes
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition
+from dagster_project.partitions import market_days, underlying_and_day
+from resources.desk import Desk
+
+CLEAN, QUARANTINED = dg.AssetKey("clean_quotes"), dg.AssetKey("quarantined_quotes")
+
+
+@dg.multi_asset(
+    name="judge_quotes",
+    partitions_def=market_days,
+    group_name="quality",
+    retry_policy=RETRY,
+    backfill_policy=ONE_RUN,
+    specs=[
+        dg.AssetSpec(
+            CLEAN,
+            deps=[option_quotes],
+            owners=OWNERS,
+            kinds={"parquet", "pandera"},
+            description="Quotes that broke no error-level rule: one sorted, encoded file a day in `lake/{network}/clean`, "
+            "IV and greeks computed and flagged where the source had none. Some 100 ms a day.",
+        ),
+        dg.AssetSpec(
+            QUARANTINED,
+            deps=[option_quotes],
+            owners=OWNERS,
+            kinds={"parquet"},
+            description="Rows that a rule caught, with the rule and the reason, one file a day in `lake/{network}/quarantine`. "
+            "Rows in = clean + quarantined, always.",
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "rows_in_equal_clean_plus_quarantined", asset=CLEAN, blocking=True, description="Nothing vanishes between raw and judged."
+        ),
+        dg.AssetCheckSpec("quarantine_rate", asset=CLEAN, blocking=True, description="No day has more in quarantine than settings allow."),
+        dg.AssetCheckSpec("every_raw_file_readable", asset=CLEAN, description="No raw file had to be set aside as unreadable."),
+    ],
+)
+def judge_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Judge each day's raw quotes by the rules of `options_agent.quality.rules`."""
+    from options_agent.quality.judge import judge_day
+
+    settings, lake = desk.settings(), desk.lake()
+    total: Counter[str] = Counter()
+    worst, unequal = ("", 0.0), []
+
+    for key, receipt in each_partition(context, "quality", lambda k: judge_day(lake, *underlying_and_day(k), settings=settings)):
+        context.add_asset_metadata(counts(receipt), asset_key=CLEAN, partition_key=key)
+        context.add_asset_metadata({"rows": receipt.counts["quarantined"]}, asset_key=QUARANTINED, partition_key=key)
+        total.update(receipt.counts)
+        worst = max(worst, (key, receipt.counts["quarantined"] / max(receipt.counts["rows_in"], 1)), key=lambda pair: pair[1])
+        if receipt.counts["rows_in"] != receipt.counts["clean"] + receipt.counts["quarantined"]:
+            unequal.append(key)
+    yield dg.MaterializeResult(asset_key=CLEAN)
+    yield dg.MaterializeResult(asset_key=QUARANTINED)
+    yield from _verdicts(total, worst, unequal, settings.quality.max_quarantine_rate)
+
+
+def _verdicts(total: Counter[str], worst: tuple[str, float], unequal: list[str], allowed: float) -> Iterator[dg.AssetCheckResult]:
+    rules = {k.replace(":", "_"): v for k, v in total.items() if k.startswith("rule:") and v}
+    yield dg.AssetCheckResult(
+        asset_key=CLEAN,
+        check_name="rows_in_equal_clean_plus_quarantined",
+        passed=not unequal,
+        metadata={
+            "rows_in": total["rows_in"],
+            "clean": total["clean"],
+            "quarantined": total["quarantined"],
+            "unequal_days": ", ".join(unequal) or "none",
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key=CLEAN,
+        check_name="quarantine_rate",
+        passed=worst[1] <= allowed,
+        metadata={"worst_day": worst[0], "worst_rate": worst[1], "allowed": allowed, **rules},
+    )
+    yield dg.AssetCheckResult(
+        asset_key=CLEAN,
+        check_name="every_raw_file_readable",
+        passed=total["files_set_aside"] == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"files_set_aside": total["files_set_aside"]},
+    )

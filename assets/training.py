@@ -1,0 +1,49 @@
+"""Stage training: decisions as examples, and the prompts they are rendered with."""
+
+import dagster as dg
+
+from assets.backtests import backtest_results
+from assets.shared import ONE_RUN, OWNERS, counts, each_partition
+from dagster_project.partitions import week_of, weeks
+from resources.desk import Desk
+
+
+@dg.asset(
+    partitions_def=weeks,
+    deps=[dg.AssetDep(backtest_results, partition_mapping=dg.AllPartitionMapping())],
+    group_name="training",
+    owners=OWNERS,
+    kinds={"jsonl", "python"},
+    backfill_policy=ONE_RUN,
+)
+def training_examples(context: dg.AssetExecutionContext, desk: Desk) -> dg.MaterializeResult:
+    """A week's decisions of the backtests as chat JSONL, split by time, deduplicated; outcomes in a file of their own.
+
+    Lies in `lake/{network}/training`, with a datasheet and a hash. A second or two a week.
+    """
+    from options_agent.llm.decisions import build_week
+
+    settings = desk.settings()
+    for key, receipt in each_partition(context, "training", lambda k: build_week(settings, week_of(k))):
+        context.add_asset_metadata(
+            {**counts(receipt), "sha256": receipt.details["sha256"], "datasheet": receipt.details}, partition_key=key
+        )
+    return dg.MaterializeResult()
+
+
+@dg.asset(group_name="training", owners=OWNERS, kinds={"mlflow", "markdown"})
+def prompt_versions(desk: Desk) -> dg.MaterializeResult:
+    """Prompts of `options_agent/llm/prompts` in MLflow's registry: a changed file is a new version; the first is champion."""
+    from options_agent.errors import ServiceError, SettingsError
+    from options_agent.llm.prompts import load_prompt, prompt_names
+    from options_agent.research.tracking import register_prompts
+
+    prompts = [load_prompt(name) for name in prompt_names()]
+    try:
+        registered = register_prompts(prompts, desk.settings())
+    except (ServiceError, SettingsError) as error:
+        return dg.MaterializeResult(metadata={"registered": 0, "missing": str(error), "prompts": ", ".join(p.name for p in prompts)})
+    rows = [
+        dg.TableRecord({"name": p.name, "version": p.version, "aliases": ", ".join(p.aliases), "sha256": p.sha256[:12]}) for p in registered
+    ]
+    return dg.MaterializeResult(metadata={"registered": len(rows), "versions": dg.MetadataValue.table(rows)})

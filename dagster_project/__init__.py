@@ -1,0 +1,1 @@
+"""The code location: what the orchestrator loads."""

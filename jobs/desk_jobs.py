@@ -1,0 +1,132 @@
+"""Jobs and their schedules: the live harvest, the daily judge-and-archive, nightly backtests, weekly training examples."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.archive import archived_quotes
+from assets.backtests import backtest_results, regime_performance, strategy_comparison
+from assets.harvest import harvest_gaps, option_quotes
+from assets.quality import CLEAN, QUARANTINED
+from assets.regimes import market_regimes
+from assets.training import prompt_versions, training_examples
+from dagster_project.partitions import strategies, underlyings
+from options_agent.settings import load_settings
+
+#: A killed worker's run is marked by the daemon and tried again; a stuck one is ended.
+TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600"}
+#: One process a run: a step costs 0.1 s in it and five CPU-seconds in one of its own.
+_ONE_PROCESS = dg.in_process_executor
+
+market_job = dg.define_asset_job(
+    "market_data",
+    selection=dg.AssetSelection.assets(option_quotes, CLEAN, QUARANTINED, archived_quotes),
+    description="Harvest, judge and archive days of an underlying. Backfill a range from the UI: it is one run.",
+    tags=TAGS,
+    executor_def=_ONE_PROCESS,
+)
+harvest_job = dg.define_asset_job(
+    "live_harvest",
+    selection=dg.AssetSelection.assets(option_quotes),
+    description="The newest snapshot of the configured source into today's partition.",
+    config={"ops": {"option_quotes": {"config": {"latest_only": True}}}},
+    tags=TAGS,
+    executor_def=_ONE_PROCESS,
+)
+gaps_job = dg.define_asset_job("gaps", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS, executor_def=_ONE_PROCESS)
+regimes_job = dg.define_asset_job("regimes", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS, executor_def=_ONE_PROCESS)
+backtests_job = dg.define_asset_job(
+    "backtests",
+    selection=dg.AssetSelection.assets(backtest_results),
+    description="Every strategy on every underlying over everything clean.",
+    tags=TAGS,
+    executor_def=_ONE_PROCESS,
+)
+comparison_job = dg.define_asset_job(
+    "comparison",
+    selection=dg.AssetSelection.assets(regime_performance, strategy_comparison, prompt_versions),
+    tags=TAGS,
+    executor_def=_ONE_PROCESS,
+)
+training_job = dg.define_asset_job(
+    "weekly_training", selection=dg.AssetSelection.assets(training_examples), tags=TAGS, executor_def=_ONE_PROCESS
+)
+
+
+def ranged(start: str, end: str) -> dict[str, str]:
+    """Tags that make one run of a range of partitions, both ends inclusive."""
+    return {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
+
+
+def _names() -> tuple[str, str]:
+    families = load_settings().underlyings
+    return families[0], families[-1]
+
+
+@dg.schedule(job=harvest_job, cron_schedule="*/15 * * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """The live harvest; a recorded source has nothing new and is skipped."""
+    settings = load_settings()
+    if settings.source != "synthetic":
+        return dg.SkipReason(f"source {settings.source!r} is not live: there is nothing new to harvest")
+    first, last = _names()
+    today = context.scheduled_execution_time.date().isoformat()
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}", tags=ranged(f"{today}|{first}", f"{today}|{last}"))
+
+
+@dg.schedule(job=market_job, cron_schedule="20 0 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Yesterday, complete now: harvested to the full, judged, compacted into its day files, archived."""
+    settings = load_settings()
+    if settings.source != "synthetic":
+        return dg.SkipReason(f"source {settings.source!r} does not grow; materialize its days by hand or by `options-agent run`")
+    first, last = _names()
+    yesterday = (context.scheduled_execution_time.date() - dt.timedelta(days=1)).isoformat()
+    return dg.RunRequest(run_key=yesterday, tags=ranged(f"{yesterday}|{first}", f"{yesterday}|{last}"))
+
+
+@dg.schedule(
+    target=dg.AssetSelection.assets(harvest_gaps, market_regimes),
+    cron_schedule="50 0 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def regimes_nightly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    """Gaps and regimes of every underlying, before the backtests read them."""
+    for underlying in underlyings.get_partition_keys():
+        yield dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}-{underlying}", partition_key=underlying, tags=TAGS)
+
+
+@dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+def backtests_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Every strategy on every underlying in one run."""
+    keys = strategies.get_partition_keys()
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}", tags=ranged(keys[0], keys[-1]))
+
+
+comparison_nightly = dg.ScheduleDefinition(
+    name="comparison_nightly",
+    job=comparison_job,
+    cron_schedule="40 1 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+
+
+@dg.schedule(job=training_job, cron_schedule="0 2 * * 1", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """The ISO week that ended last night."""
+    week = f"{context.scheduled_execution_time.date() - dt.timedelta(days=7):%G-W%V-1}"
+    return dg.RunRequest(run_key=week, partition_key=week)
+
+
+JOBS = [market_job, harvest_job, gaps_job, regimes_job, backtests_job, comparison_job, training_job]
+SCHEDULES = [
+    harvest_every_15_minutes,
+    judge_and_archive_daily,
+    regimes_nightly,
+    backtests_nightly,
+    comparison_nightly,
+    training_weekly,
+]

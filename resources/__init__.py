@@ -1,0 +1,1 @@
+"""Configured clients of the desk, as the orchestrator's resources."""

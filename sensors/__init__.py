@@ -1,0 +1,1 @@
+"""Sensors; each names the alert it raises."""

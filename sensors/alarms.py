@@ -1,0 +1,47 @@
+"""Sensors that raise alerts: `gap/{underlying}/{source}` when quotes stop coming, `run/{run}` when a run or a blocking check fails."""
+
+import datetime as dt
+
+import dagster as dg
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def harvest_gap(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Raises alert `gap/{underlying}/{source}`: once when no snapshot came in time, once more when they come again.
+
+    What is open is kept beside the desk's state, so restarts repeat nothing. Launches no run.
+    """
+    from options_agent.alerts.gap_watch import watch_gaps
+    from options_agent.alerts.notify import deliver_pending
+    from options_agent.lake.store import open_lake
+    from options_agent.settings import load_settings
+
+    settings = load_settings()
+    watched = watch_gaps(open_lake(settings), settings, dt.datetime.now(dt.UTC))
+    deliver_pending(settings)
+    if not watched:
+        return dg.SkipReason(f"source {settings.source!r} is not live: nothing to watch")
+    return dg.SkipReason("; ".join(f"{w.underlying}: {w.state}" + (f", overdue by {w.overdue}" if w.overdue else "") for w in watched))
+
+
+@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+def run_or_blocking_check_failed(context: dg.RunFailureSensorContext) -> None:
+    """Raises alert `run/{run}`: a run failed, which a failed blocking check makes it do. Each run is said once."""
+    from options_agent.alerts.gap_watch import run_failed
+    from options_agent.settings import load_settings
+
+    settings = load_settings()
+    run = context.dagster_run
+    url = f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else None
+    steps = [f"{e.step_key}: {_cause(e)}" for e in context.get_step_failure_events()]
+    run_failed(run.job_name, run.run_id, "\n".join(steps) or context.failure_event.message or "run failed", url, settings)
+
+
+def _cause(event: dg.DagsterEvent) -> str:
+    error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "failed"
+
+
+SENSORS = [harvest_gap, run_or_blocking_check_failed]
