@@ -24,8 +24,9 @@ from options_agent.market.recorded import files
 from options_agent.market.recorded import series as recorded_series
 from options_agent.market.recorded.catalogue import Catalogue, build_catalogue
 from options_agent.market.recorded.columns import Columns
+from options_agent.market.recorded.family import MEASURES
 from options_agent.market.recorded.instruments import resolve
-from options_agent.quotes import QUOTE_SCHEMA, quote_table, sort_quotes
+from options_agent.quotes import QUOTE_SCHEMA, SORT_KEYS, sort_quotes
 from options_agent.series import SERIES
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class RecordedSource:
         #: The series' catalogue and where it is from: the setting, the path itself, or the folder `prices` beside it.
         self.series_catalogue, self.series_from = self._find_series(settings.prices)
         self._series: dict[str, dict[str, recorded_series.CoinSeries]] = {}
+        self._big: dict[Path, bool] = {}
         self._kept: OrderedDict[tuple[Path, dt.date | None], _Decoded] = OrderedDict()
 
     def underlyings(self) -> tuple[str, ...]:
@@ -211,7 +213,9 @@ class RecordedSource:
     def _decoded(self, path: Path, at: dt.datetime) -> _Decoded:
         """The file's options, whole or (big Parquet) those of the day of `at`; the most recently used are kept."""
         form = self.catalogue.formats[path]
-        big = form.time is not None and (files.row_count(path) or 0) > _WHOLE_ROWS
+        if path not in self._big:
+            self._big[path] = form.time is not None and (files.row_count(path) or 0) > _WHOLE_ROWS
+        big = self._big[path]
         key = (path, at.date() if big else None)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -225,26 +229,22 @@ class RecordedSource:
         else:
             table = form.load(path, form.columns).table
         options, _ = resolve(form.decode(Columns(table, str(path))), str(path))
-        named = options.with_columns(source=pl.lit(self.name), network=pl.lit(self.network), region=pl.lit(self.region))
-        self._kept[key] = _by_snapshot({name: named[name].to_arrow() for name in QUOTE_SCHEMA.names if name in named.columns}, str(path))
+        constant = {"source": self.name, "network": self.network, "region": self.region}
+        absent = {name: pl.lit(None, pl.Float64) for name in MEASURES if name not in options.columns}
+        self._kept[key] = _by_snapshot(options.with_columns(**absent, **{name: pl.lit(value) for name, value in constant.items()}))
         while len(self._kept) > 1 and sum(kept.quotes.num_rows for kept in self._kept.values()) > _KEPT_ROWS:
             self._kept.popitem(last=False)
         return self._kept[key]
 
 
-def _by_snapshot(columns: dict[str, pa.Array], place: str) -> _Decoded:
-    """Quotes grouped by underlying and snapshot; the sort is stable, so QUOTE order stands within each."""
-    quotes = quote_table(columns, place=place)
-    order = pc.sort_indices(quotes, sort_keys=[("underlying", "ascending"), ("snapshot", "ascending")])
-    quotes = quotes.take(order).combine_chunks()
-    counts = (
-        pl.DataFrame(pl.from_arrow(quotes.select(["underlying", "snapshot"]))).group_by("underlying", "snapshot", maintain_order=True).len()
-    )
+def _by_snapshot(rows: pl.DataFrame) -> _Decoded:
+    """Rows by underlying and snapshot, within each as `quotes.sort_quotes` has them."""
+    ordered = rows.select(QUOTE_SCHEMA.names).sort("underlying", "snapshot", *SORT_KEYS, "instrument", maintain_order=True)
     where, first = {}, 0
-    for underlying, at, count in counts.iter_rows():
+    for underlying, at, count in ordered.group_by("underlying", "snapshot", maintain_order=True).len().iter_rows():
         where[underlying, at] = (first, count)
         first += count
-    return _Decoded(quotes, where)
+    return _Decoded(ordered.to_arrow().cast(QUOTE_SCHEMA).combine_chunks(), where)
 
 
 def _content_of(table: pa.Table) -> str:
