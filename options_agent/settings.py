@@ -55,7 +55,7 @@ class QualitySettings(_Group):
     iv_min: float = 0.01
     iv_max: float = 9.0
     mark_band_ticks: float = Field(10.0, description="how far, in ticks, the mark may lie outside bid-ask before it is unbelievable")
-    mark_band_share: float = Field(0.05, ge=0, description="and how far, as a share of the mark: ticks of cheap coins are fine")
+    mark_band_share: float = Field(0.10, ge=0, description="and how far, as a share of the mark: ticks of cheap coins are fine")
     mark_model_coin: float = Field(0.01, description="how far the mark may lie from Black-76 at its own IV, coin")
     tick_tolerance: float = Field(1e-3, gt=0, lt=0.5, description="share of a tick by which a price may miss the grid (float noise)")
     stale_seconds: float = Field(3_900.0, description="how much older than its snapshot a row may be")
@@ -63,7 +63,7 @@ class QualitySettings(_Group):
     smile_z: float = Field(12.0, description="robust z-score of IV against the fitted smile")
     smile_points: float = Field(0.25, description="least distance from the smile, decimal volatility, for an outlier")
     arbitrage_coin: float = Field(0.001, description="executable static-arbitrage profit, coin, beyond which a row is not believed")
-    parity_coin: float = Field(0.01, description="executable profit against the forward, coin; the sweep is not instantaneous")
+    parity_coin: float = Field(0.02, description="executable profit against the forward, coin; the sweep is not instantaneous")
     max_quarantine_rate: float = Field(0.05, description="share of a day's rows in quarantine that fails the blocking check")
 
 

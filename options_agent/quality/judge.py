@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -20,91 +18,21 @@ from options_agent.errors import DataError
 from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
-from options_agent.lake.store import read_raw_day, set_aside, snapshot_files, write_day
-from options_agent.quality.chain import Bools, Floats, chain_of
-from options_agent.quality.completion import complete
-from options_agent.quality.rules import RULES_VERSION, Rule, active
+from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
+from options_agent.quality.chain import Floats, chain_of
+from options_agent.quality.rules import RULES_VERSION, active
 from options_agent.quality.schema import check_quotes
-from options_agent.quotes import QUARANTINE_SCHEMA, QUOTE_SCHEMA, UTC_US
+from options_agent.quality.verdicts import Verdicts
+from options_agent.quotes import QUOTE_SCHEMA, UTC_US
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
     from options_agent.lake.store import Lake, SnapshotFile
     from options_agent.settings import QualitySettings, Settings
 
 STAGE: Final = "quality"
 _AT_ONCE: Final = 2
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What the rules said of a table.
-
-    `broken` (rows,) has bit i set where the row broke `rules[i]`; `measures` (by rule name) are how far a row is off.
-    """
-
-    table: pa.Table
-    settings: QualitySettings
-    rules: tuple[Rule, ...]
-    broken: NDArray[np.uint32]
-    measures: dict[str, Floats] = field(default_factory=dict)
-
-    @property
-    def condemned(self) -> Bools:
-        """Rows that broke a rule of severity `error`."""
-        errors = sum(1 << i for i, rule in enumerate(self.rules) if rule.severity == "error")
-        return self._any_of(errors)
-
-    def rows_breaking(self, name: str) -> Bools:
-        """Rows that broke the rule of this name; none where it is disabled."""
-        for i, rule in enumerate(self.rules):
-            if rule.name == name:
-                return self._any_of(1 << i)
-        return np.zeros(len(self.table), bool)
-
-    def clean(self) -> pa.Table:
-        """Rows that stay, with missing IV and greeks computed and flagged (`CLEAN_SCHEMA`)."""
-        return complete(self.table.filter(pa.array(~self.condemned)), self.settings)
-
-    def quarantined(self) -> pa.Table:
-        """Rows that go, untouched, each with its first rule, all its rules and the reason (`QUARANTINE_SCHEMA`)."""
-        indices = np.flatnonzero(self.condemned)
-        rows = self.table.take(pa.array(indices))
-        first, names, reasons = [], [], []
-        for at, row in zip(indices, rows.to_pylist(), strict=True):
-            broken = [rule for i, rule in enumerate(self.rules) if int(self.broken[at]) >> i & 1]
-            rule = next(rule for rule in broken if rule.severity == "error")
-            measure = float(self.measures[rule.name][at]) if rule.name in self.measures else math.nan
-            first.append(rule.name)
-            names.append(",".join([rule.name, *(other.name for other in broken if other is not rule)]))
-            reasons.append(f"{rule.reason}: {rule.detail.format(**_shown(row), measure=measure)}{self._limits(rule)}")
-        verdicts = [pa.array(values, pa.string()) for values in (first, names, reasons)]
-        return pa.Table.from_arrays([*rows.select(QUOTE_SCHEMA.names).columns, *verdicts], schema=QUARANTINE_SCHEMA)
-
-    def counts(self) -> dict[str, int]:
-        """`rows_in` = `clean` + `quarantined`; `rule:x`: rows in quarantine because of x first (they sum to it); `warn:x`: flagged."""
-        condemned = self.condemned
-        counts = {"rows_in": len(self.table), "clean": int((~condemned).sum()), "quarantined": int(condemned.sum())}
-        unclaimed = condemned.copy()
-        for i, rule in enumerate(self.rules):
-            rows = self._any_of(1 << i)
-            if rule.severity == "warn":
-                counts[f"warn:{rule.name}"] = int(rows.sum())
-            else:
-                counts[f"rule:{rule.name}"] = int((rows & unclaimed).sum())
-                unclaimed &= ~rows
-        return counts
-
-    def _any_of(self, bits: int) -> Bools:
-        rows: Bools = (self.broken & np.uint32(bits)) != 0
-        return rows
-
-    def _limits(self, rule: Rule) -> str:
-        limits = ", ".join(f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds)
-        return f" ({limits})" if limits else ""
 
 
 def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None = None, *, network: str | None = None) -> Verdicts:
@@ -226,33 +154,12 @@ def _require_quotes(table: pa.Table) -> None:
         )
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row's values as a reason prints them."""
-    return {
-        name: "none"
-        if value is None
-        else f"{value:.10g}"
-        if isinstance(value, float)
-        else value.isoformat()
-        if isinstance(value, dt.datetime)
-        else value
-        for name, value in row.items()
-    }
-
-
-def _inputs(lake: Lake, underlying: str, day: dt.date) -> list[object]:
-    """What a day's raw rows are known by: its snapshots, and what the harvest's receipt says of their content.
-
-    Raw snapshots are immutable and compaction moves them without change, so neither paths nor sizes count where the
-    harvest left a receipt; without one, sizes stand in for content.
-    """
+def _inputs(lake: Lake, underlying: str, day: dt.date) -> str:
+    """What a day's raw rows are known by: their bytes, which compaction does not change."""
     try:
-        found = snapshot_files(lake, underlying, day)
+        return raw_fingerprint(lake, underlying, day)
     except DataError:
-        return ["damaged"]
-    harvested = read_receipt(lake, "harvest", underlying, day.isoformat())
-    content = harvested.fingerprint if harvested else [file.bytes for file in found]
-    return [_keys(found), content]
+        return "damaged"
 
 
 def _keys(found: Sequence[SnapshotFile]) -> list[tuple[str, str, str]]:

@@ -92,8 +92,9 @@ def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats
     """Distance of row i's IV from the span of its neighbours' (two other strikes to either side); 0 inside it.
 
     A far wing that bends faster than any cubic still lies between its own neighbours. The outermost strike has them on
-    one side only: there the span reaches to the straight line through them in ln strike, for the last listed strike may
-    lie far out. The other right of the same strike does not speak for a row: exchanges give both one IV.
+    one side only: there the span reaches to the straight line through them in ln strike, and the distance counts half,
+    for the last listed strike may lie far out and exchanges' wings have kinks. The other right of the same strike does
+    not speak for a row: exchanges give both one IV.
     """
     below, x1, v1, x2, v2 = two_strikes(first, last, i, -1, strike, iv)
     above, y1, w1, y2, w2 = two_strikes(first, last, i, 1, strike, iv)
@@ -103,14 +104,12 @@ def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats
     for v in (v1, v2, w1, w2):
         if not math.isnan(v):
             low, high = min(low, v), max(high, v)
-    if below == 0 or above == 0:
-        line = (
-            w1 + (w2 - w1) / (y2 - y1) * (math.log(strike[i]) - y1)
-            if below == 0
-            else v1 + (v2 - v1) / (x2 - x1) * (math.log(strike[i]) - x1)
-        )
-        low, high = min(low, line), max(high, line)
-    return float(max(low - iv[i], iv[i] - high, 0.0))
+    if below > 0 and above > 0:
+        return float(max(low - iv[i], iv[i] - high, 0.0))
+    x1, v1, x2, v2 = (y1, w1, y2, w2) if below == 0 else (x1, v1, x2, v2)
+    line = v1 + (v2 - v1) / (x2 - x1) * (math.log(strike[i]) - x1)
+    low, high = min(low, line), max(high, line)
+    return 0.5 * float(max(low - iv[i], iv[i] - high, 0.0))
 
 
 @njit(cache=True, error_model="numpy")

@@ -131,11 +131,11 @@ def absurd_iv(chain: Chain, settings: QualitySettings, believed: Bools) -> Findi
 
 
 def mark_band(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
-    """The mark lies far outside a two-sided quote. Measure: ticks beyond it."""
+    """The mark lies far outside a two-sided quote, in ticks and as a share of itself. Measure: ticks beyond it."""
     bid, ask, mark = chain.number("bid"), chain.number("ask"), chain.number("mark")
     beyond = np.maximum(bid - mark, mark - ask)  # NaN where a side is missing: no verdict
     ticks = beyond / chain.ticks_at(mark)
-    return Finding(ticks > settings.mark_band_ticks, ticks)
+    return Finding((ticks > settings.mark_band_ticks) & (beyond > settings.mark_band_share * mark), ticks)
 
 
 def mark_model(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:

@@ -110,7 +110,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "the mark lies far outside the two-sided quote",
         "mark {mark} is {measure:.1f} ticks beyond {bid} to {ask}",
         row_checks.mark_band,
-        ("mark_band_ticks",),
+        ("mark_band_ticks", "mark_band_share"),
     ),
     Rule(
         "mark_model",

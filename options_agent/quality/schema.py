@@ -126,7 +126,9 @@ def _summary(failure: Any) -> str:
     """`column 'right': isin(['C', 'P']) fails in 3 rows (first 4, 9, 12)`, one clause per column and check."""
     rows: dict[tuple[str, str], list[int]] = {}
     for case in failure.failure_cases.iter_rows(named=True):
-        found = rows.setdefault((str(case["column"] or case["failure_case"]), str(case["check"])), [])
+        check = str(case["check"])
+        column = case["failure_case"] if check.startswith("column_") else case["column"]  # a column there is none of, or too many
+        found = rows.setdefault((str(column), check), [])
         if case["index"] is not None:
             found.append(int(case["index"]))
     clauses = []

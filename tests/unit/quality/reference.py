@@ -105,7 +105,8 @@ def by_itself(row: Row, s: QualitySettings) -> set[str]:
                 steps = price / tick(price)
                 if abs(steps - round(steps)) > s.tick_tolerance:
                     bad.add("off_tick")
-        if None not in (bid, ask, mark) and max(bid - mark, mark - ask) / tick(mark) > s.mark_band_ticks:  # type: ignore[operator]
+        beyond = max(bid - mark, mark - ask) if None not in (bid, ask, mark) else -1.0  # type: ignore[operator]
+        if mark is not None and beyond / tick(mark) > s.mark_band_ticks and beyond > s.mark_band_share * mark:
             bad.add("mark_band")
     if vol is not None and not s.iv_min <= vol <= s.iv_max:
         bad.add("absurd_iv")
@@ -245,7 +246,8 @@ def outside_span(quotes: list[Row], group: list[int], i: int) -> float:
         near, far = below or above
         slope = (statistics.fmean(by_strike[far]) - statistics.fmean(by_strike[near])) / math.log(far / near)
         span.append(statistics.fmean(by_strike[near]) + slope * math.log(mine / near))
-    return max(min(span) - vol, vol - max(span), 0.0)
+    outside = max(min(span) - vol, vol - max(span), 0.0)
+    return outside if below and above else outside / 2
 
 
 def arbitrage(quotes: list[Row], group: list[int], s: QualitySettings) -> list[int]:

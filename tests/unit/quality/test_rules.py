@@ -66,6 +66,7 @@ def test_a_believable_chain_breaks_nothing() -> None:
         ("absurd_iv", with_values(mark_iv=9.5, mark=None)),
         ("absurd_iv", with_values(mark_iv=0.001, mark=None)),
         ("mark_band", lambda row: row.update(mark=row["ask"] + 0.0056)),
+        ("mark_band", lambda row: row.update(mark=row["bid"] - 0.0056)),
         ("mark_model", lambda row: row.update(mark=row["mark"] + 0.011, bid=None)),
         ("smile_outlier", lambda row: row.update(mark_iv=row["mark_iv"] + 0.3, mark=None)),
         ("smile_outlier", lambda row: row.update(mark_iv=row["mark_iv"] - 0.3, mark=None)),
@@ -101,6 +102,12 @@ def test_ticks_are_a_ten_thousandth_up_to_and_including_five_thousandths_and_hal
     quotes = spoilt(with_values(bid=price, ask=None, mark=None), strike=85_000.0, right="C")
     off = [names for names in broken(quotes) if "off_tick" in names]
     assert bool(off) is not is_on
+
+
+def test_a_mark_a_few_ticks_or_a_small_share_outside_the_quote_is_believed() -> None:
+    dear = {"strike": 110_000.0, "right": "P"}
+    assert broken(spoilt(lambda row: row.update(mark=row["ask"] + 0.0049))) == []
+    assert broken(spoilt(lambda row: row.update(mark=row["ask"] + 0.02, mark_iv=None), **dear)) == []
 
 
 def test_families_with_unknown_ticks_are_not_judged_by_them() -> None:
@@ -184,7 +191,7 @@ def test_a_far_listed_last_strike_is_no_outlier_where_its_neighbours_point_to_it
         row.update(mark_iv=smile(60_000.0) + slope * math.log(20 / 60), mark=None, bid=None, ask=None)
     assert broken(quotes) == []
     for row in quotes[:2]:
-        row["mark_iv"] += 0.5
+        row["mark_iv"] += 0.6
     assert broken(quotes) == [("smile_outlier",)] * 2
 
 

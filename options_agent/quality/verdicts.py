@@ -1,0 +1,102 @@
+"""What the rules said of a table, and the two tables it splits into."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from options_agent.quality.completion import complete
+from options_agent.quotes import QUARANTINE_SCHEMA, QUOTE_SCHEMA
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from options_agent.quality.chain import Bools, Floats
+    from options_agent.quality.rules import Rule
+    from options_agent.settings import QualitySettings
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the rules said of a table.
+
+    `broken` (rows,) has bit i set where the row broke `rules[i]`; `measures` (by rule name) are how far a row is off.
+    """
+
+    table: pa.Table
+    settings: QualitySettings
+    rules: tuple[Rule, ...]
+    broken: NDArray[np.uint32]
+    measures: dict[str, Floats] = field(default_factory=dict)
+
+    @property
+    def condemned(self) -> Bools:
+        """Rows that broke a rule of severity `error`."""
+        errors = sum(1 << i for i, rule in enumerate(self.rules) if rule.severity == "error")
+        return self._any_of(errors)
+
+    def rows_breaking(self, name: str) -> Bools:
+        """Rows that broke the rule of this name; none where it is disabled."""
+        for i, rule in enumerate(self.rules):
+            if rule.name == name:
+                return self._any_of(1 << i)
+        return np.zeros(len(self.table), bool)
+
+    def clean(self) -> pa.Table:
+        """Rows that stay, with missing IV and greeks computed and flagged (`CLEAN_SCHEMA`)."""
+        return complete(self.table.filter(pa.array(~self.condemned)), self.settings)
+
+    def quarantined(self) -> pa.Table:
+        """Rows that go, untouched, each with its first rule, all its rules and the reason (`QUARANTINE_SCHEMA`)."""
+        indices = np.flatnonzero(self.condemned)
+        rows = self.table.take(pa.array(indices))
+        first, names, reasons = [], [], []
+        for at, row in zip(indices, rows.to_pylist(), strict=True):
+            broken = [rule for i, rule in enumerate(self.rules) if int(self.broken[at]) >> i & 1]
+            rule = next(rule for rule in broken if rule.severity == "error")
+            measure = float(self.measures[rule.name][at]) if rule.name in self.measures else math.nan
+            first.append(rule.name)
+            names.append(",".join([rule.name, *(other.name for other in broken if other is not rule)]))
+            reasons.append(f"{rule.reason}: {rule.detail.format(**_shown(row), measure=measure)}{self._limits(rule)}")
+        verdicts = [pa.array(values, pa.string()) for values in (first, names, reasons)]
+        return pa.Table.from_arrays([*rows.select(QUOTE_SCHEMA.names).columns, *verdicts], schema=QUARANTINE_SCHEMA)
+
+    def counts(self) -> dict[str, int]:
+        """`rows_in` = `clean` + `quarantined`; `rule:x`: rows in quarantine because of x first (they sum to it); `warn:x`: flagged."""
+        condemned = self.condemned
+        counts = {"rows_in": len(self.table), "clean": int((~condemned).sum()), "quarantined": int(condemned.sum())}
+        unclaimed = condemned.copy()
+        for i, rule in enumerate(self.rules):
+            rows = self._any_of(1 << i)
+            if rule.severity == "warn":
+                counts[f"warn:{rule.name}"] = int(rows.sum())
+            else:
+                counts[f"rule:{rule.name}"] = int((rows & unclaimed).sum())
+                unclaimed &= ~rows
+        return counts
+
+    def _any_of(self, bits: int) -> Bools:
+        rows: Bools = (self.broken & np.uint32(bits)) != 0
+        return rows
+
+    def _limits(self, rule: Rule) -> str:
+        limits = ", ".join(f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds)
+        return f" ({limits})" if limits else ""
+
+
+def _shown(row: dict[str, Any]) -> dict[str, object]:
+    """A row's values as a reason prints them."""
+    return {name: _text(value) for name, value in row.items()}
+
+
+def _text(value: object) -> object:
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return value.isoformat() if isinstance(value, dt.datetime) else value
