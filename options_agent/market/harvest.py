@@ -35,6 +35,9 @@ def harvest_fingerprint(source: Source, underlying: str, day: dt.date, now: dt.d
 def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, now: dt.datetime | None = None) -> Receipt:
     """Write every snapshot of a day and its prices, DVOL and funding; nothing is done where nothing changed.
 
+    The source is the authority on its own history: where it now tells a snapshot otherwise (other settings, a mended file), the new
+    rows take the place of its former ones. Snapshots that were harvested live, between those of the source's grid, stay and count.
+
     Args:
         source: where from; of a live one only what is known by `now` is taken.
         lake: where to; its network must be the source's.
@@ -46,7 +49,7 @@ def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, no
         The receipt: counts of `snapshots`, `rows`, `bytes`, `prices`, `dvol`, `funding`.
 
     Raises:
-        DataError: networks differ, the source cannot be read, or other rows of a snapshot are already in the lake.
+        DataError: networks differ, or the source cannot be read.
         StorageError: the lake cannot be written.
     """
     _same_network(source, lake)
@@ -55,19 +58,11 @@ def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, no
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
     if former is not None and former.fingerprint == mark and len(snapshot_files(lake, underlying, day)) >= former.counts["snapshots"]:
         return former
-    counts = {"snapshots": 0, "rows": 0, "bytes": 0}
-    rows_of: dict[str, int] = {}
+    rows_of = {}
     for table in source.snapshots(underlying, start, end):
-        record = write_snapshot(lake, table)
-        counts["snapshots"] += 1
-        counts["rows"] += table.num_rows
-        counts["bytes"] += record.bytes
+        write_snapshot(lake, table, replace=True)
         rows_of[_snapshot_of(table)] = table.num_rows
-    counts |= _write_series(source, lake, underlying, day, (start, end))
-    details = {"source": source.name, "interval_seconds": source.interval(underlying).total_seconds(), "rows_of": rows_of}
-    receipt = Receipt(STAGE, underlying, day.isoformat(), mark, counts, (), details)
-    write_receipt(lake, receipt)
-    return receipt
+    return _leave_receipt(source, lake, underlying, day, (start, end), mark, _still_there(lake, former, underlying, day) | rows_of)
 
 
 def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datetime | None = None) -> Receipt | None:
@@ -85,23 +80,44 @@ def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datet
     table = source.latest(underlying, now)
     if table is None or table.num_rows == 0:
         return None
-    record = write_snapshot(lake, table)
+    write_snapshot(lake, table)
     day = table["snapshot"][0].as_py().date()
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
-    rows_of = dict(former.details.get("rows_of", {})) if former else {}
-    fresh = _snapshot_of(table) not in rows_of
-    rows_of[_snapshot_of(table)] = table.num_rows
-    start, end = _known_range(source, day, now)
+    rows_of = _still_there(lake, former, underlying, day) | {_snapshot_of(table): table.num_rows}
+    mark = fingerprint(HARVEST_VERSION, "live", former.fingerprint if former else None, rows_of)
+    if former is not None and rows_of == former.details["rows_of"]:
+        mark = former.fingerprint
+    return _leave_receipt(source, lake, underlying, day, _known_range(source, day, now), mark, rows_of)
+
+
+def _leave_receipt(
+    source: Source,
+    lake: Lake,
+    underlying: str,
+    day: dt.date,
+    known: tuple[dt.datetime, dt.datetime],
+    mark: str,
+    rows_of: dict[str, int],
+) -> Receipt:
+    """Write the day's series, then the receipt that counts what of the day is in the lake."""
     counts = {
         "snapshots": len(rows_of),
         "rows": sum(rows_of.values()),
-        "bytes": (former.counts["bytes"] if former else 0) + (record.bytes if fresh else 0),
-        **_write_series(source, lake, underlying, day, (start, end)),
+        "bytes": sum(file.bytes for file in snapshot_files(lake, underlying, day)),
+        **_write_series(source, lake, underlying, day, known),
     }
     details = {"source": source.name, "interval_seconds": source.interval(underlying).total_seconds(), "rows_of": rows_of}
-    receipt = Receipt(STAGE, underlying, day.isoformat(), fingerprint(HARVEST_VERSION, "live", rows_of), counts, (), details)
+    receipt = Receipt(STAGE, underlying, day.isoformat(), mark, counts, (), details)
     write_receipt(lake, receipt)
     return receipt
+
+
+def _still_there(lake: Lake, former: Receipt | None, underlying: str, day: dt.date) -> dict[str, int]:
+    """Rows by snapshot that the former receipt counted and the lake still has."""
+    if former is None:
+        return {}
+    present = {file.snapshot.isoformat() for file in snapshot_files(lake, underlying, day)}
+    return {snapshot: rows for snapshot, rows in former.details["rows_of"].items() if snapshot in present}
 
 
 def _write_series(source: Source, lake: Lake, underlying: str, day: dt.date, known: tuple[dt.datetime, dt.datetime]) -> dict[str, int]:

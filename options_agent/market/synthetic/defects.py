@@ -11,15 +11,30 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numba import njit
 
-from options_agent.market.synthetic.surface import uniform
+from options_agent.market.synthetic.surface import round_up, uniform
 
 if TYPE_CHECKING:
     import datetime as dt
 
     from numpy.typing import NDArray
 
-#: Kinds of spoilt rows. Each breaks the rule of quality it is named for, and no other by intent.
-KINDS: Final = ("crossed", "off_tick", "absurd_iv", "mark_band", "smile_outlier", "missing_field", "stale", "duplicate")
+#: Kinds of spoilt rows. Each breaks the rule of quality it is named for, and no other by intent; `locked` is a warning there.
+KINDS: Final = (
+    "missing_field",
+    "not_positive",
+    "expired",
+    "stale",
+    "time_backwards",
+    "crossed",
+    "locked",
+    "off_tick",
+    "absurd_iv",
+    "mark_band",
+    "mark_model",
+    "duplicate",
+    "smile_outlier",
+    "static_arbitrage",
+)
 _LONGEST_OUTAGE: Final = 4
 
 
@@ -42,30 +57,46 @@ def spoilt_kinds(seed: np.uint64, keys: NDArray[np.uint64], snapshot_us: NDArray
     return out
 
 
-def spoil(values: NDArray[np.float64], ts_us: NDArray[np.int64], kinds: NDArray[np.int64]) -> None:
-    """Spoil the rows of a quote block in place; columns as in `surface.quote_rows`. Duplicates are added by the caller."""
+def spoil(values: NDArray[np.float64], ts_us: NDArray[np.int64], kinds: NDArray[np.int64], step_us: int) -> None:
+    """Spoil the rows of a quote block in place; columns as in `surface.quote_rows`.
+
+    `duplicate` and `expired` change which rows there are and are the caller's. `step_us` is the spacing of the grid.
+    """
     bid, ask, mark, mark_iv = 0, 1, 2, 7
     for i in np.flatnonzero(kinds >= 0):
         row = values[i]
         match KINDS[kinds[i]]:
+            case "missing_field":
+                row[[bid, ask, mark, mark_iv, 3, 4, 5, 6]] = np.nan
+            case "not_positive":  # a recorder's zero for none
+                row[bid] = 0.0
+            case "stale":
+                ts_us[i] -= 3 * 3_600_000_000
+            case "time_backwards":
+                ts_us[i] -= step_us + 5_000_000
             case "crossed":
-                row[ask] = max(row[ask], 0.0010) if np.isfinite(row[ask]) else 0.0010
-                row[bid] = row[ask] + 0.0010 if row[ask] > 0.005 else row[ask] + 0.0002
+                row[ask] = np.fmax(row[ask], 0.0010)
+                row[bid] = round_up(row[ask] + 0.0002)
+            case "locked":
+                row[bid] = row[ask] = np.fmax(row[bid], 0.0001)
             case "off_tick":
-                row[bid] = (row[bid] if np.isfinite(row[bid]) else 0.0001) + 0.00003
+                row[bid] = np.fmax(row[bid], 0.0001) + 0.00003
                 if not row[ask] > row[bid]:
                     row[ask] = np.nan
             case "absurd_iv":
                 row[mark_iv] = 25.0
             case "mark_band":
-                row[mark] = (row[mark] if np.isfinite(row[mark]) else 0.0) + 0.15
+                row[mark] = 1.3 * np.fmax(row[mark], 0.0) + 0.15
+            case "mark_model":  # without an ask no band contains it
+                row[mark] = np.fmax(row[mark], 0.0) + 0.03
+                row[ask] = np.nan
             case "smile_outlier":
                 row[mark_iv] = min(row[mark_iv] * 1.5 + 0.4, 8.0)
                 row[mark] = np.nan
-            case "missing_field":
-                row[[bid, ask, mark, mark_iv, 3, 4, 5, 6]] = np.nan
-            case "stale":
-                ts_us[i] -= 3 * 3_600_000_000
+            case "static_arbitrage":  # a bid nobody would show, and no mark to tell
+                row[bid] = round_up(1.5 * np.fmax(row[mark], 0.0) + 0.1)
+                row[ask] = round_up(row[bid] + 0.001)
+                row[[mark, 5, 6]] = np.nan
             case _:
                 pass
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import pyarrow as pa
 
+from options_agent.contracts import EXPIRY_TIME, option_name
 from options_agent.errors import DataError
 from options_agent.lake.receipts import fingerprint
 from options_agent.market.sources import day_range, days_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from options_agent.settings import SyntheticSettings
 
-GENERATOR_VERSION: Final = 2
+GENERATOR_VERSION: Final = 3
 DAY_US: Final = 86_400_000_000
 STEP_US: Final = STEP_MINUTES * 60_000_000
 #: A sweep answers a second after its grid time and takes a fifth of a second an expiry.
@@ -142,7 +143,8 @@ class SyntheticSource:
             for at in grid[~self._lost(coin, grid, self._interval)]:
                 listed = self._board(underlying, _time(at))
                 kinds = self._kinds(listed, np.full(listed.key.size, at))
-                found += [InjectedDefect(_time(at), listed.instrument[i].as_py(), KINDS[kinds[i]]) for i in np.flatnonzero(kinds >= 0)]
+                names = self._relabelled(underlying, int(at), listed, kinds)[0]
+                found += [InjectedDefect(_time(at), names[i].as_py(), KINDS[kinds[i]]) for i in np.flatnonzero(kinds >= 0)]
         return found
 
     def lost_snapshots(self, underlying: str, start: dt.datetime, end: dt.datetime) -> list[dt.datetime]:
@@ -181,15 +183,16 @@ class SyntheticSource:
             values,
         )
         kinds = self._kinds(listed, snapshot)
-        spoil(values, ts, kinds)
+        spoil(values, ts, kinds, int(self._interval.total_seconds() * 1e6))
+        instrument, expiry = self._relabelled(underlying, at, listed, kinds)
         twice = np.flatnonzero(kinds == KINDS.index("duplicate"))
         rows = np.concatenate([np.arange(n), twice]) if twice.size else np.arange(n)
         columns: dict[str, object] = {
             "ts": _stamps(ts[rows]),
             "snapshot": _stamps(snapshot[rows]),
-            "expiry": _stamps(listed.expiry_us[rows]),
+            "expiry": _stamps(expiry[rows]),
             "underlying": pa.repeat(underlying, rows.size),
-            "instrument": listed.instrument.take(pa.array(rows)),
+            "instrument": instrument.take(pa.array(rows)),
             "strike": listed.strike[rows],
             "right": listed.right.take(pa.array(rows)),
             "settlement": pa.repeat("coin", rows.size),
@@ -205,6 +208,18 @@ class SyntheticSource:
     def _kinds(self, listed: Board, snapshot: NDArray[np.int64]) -> NDArray[np.int64]:
         seed = np.uint64(self._settings.seed & (2**64 - 1))
         return spoilt_kinds(seed, listed.key, snapshot, self._settings.defect_rate, len(KINDS))
+
+    def _relabelled(self, underlying: str, at: int, listed: Board, kinds: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.int64]]:
+        """Names and expiries of the rows: those with the defect `expired` are sold as of the expiry that was last settled."""
+        late = np.flatnonzero(kinds == KINDS.index("expired"))
+        if not late.size:
+            return listed.instrument, listed.expiry_us
+        settled = dt.datetime.combine((_time(at) - dt.timedelta(hours=8)).date(), EXPIRY_TIME)
+        names, expiry = listed.instrument.to_pylist(), listed.expiry_us.copy()
+        for i in late:
+            names[i] = option_name(underlying, settled, float(listed.strike[i]), "C" if listed.is_call[i] else "P")
+            expiry[i] = _us(settled)
+        return pa.array(names), expiry
 
     def _board(self, underlying: str, at: dt.datetime) -> Board:
         """Contracts listed at a time; they change at 08:00 only."""

@@ -101,6 +101,29 @@ def test_nothing_of_the_future_is_harvested(tmp_path: Path) -> None:
     assert harvest_day(source, lake, "BTC", DAY, now=now + dt.timedelta(hours=2)).counts["snapshots"] == 8
 
 
+def test_a_day_harvested_live_and_then_whole_counts_every_snapshot_once(tmp_path: Path) -> None:
+    lake, source = _lake(tmp_path), SyntheticSource(SyntheticSettings(outage_rate=0))
+    for minutes in (0, 15, 30):
+        harvest_latest(source, lake, "BTC", now=dt.datetime(2026, 3, 2, 10, 1, tzinfo=dt.UTC) + dt.timedelta(minutes=minutes))
+    receipt = harvest_day(source, lake, "BTC", DAY)
+    assert receipt.counts["snapshots"] == 24 + 2
+    assert receipt.counts["rows"] == read_raw_day(lake, "BTC", DAY).num_rows
+    assert receipt.counts["bytes"] == sum(f.bytes for f in snapshot_files(lake, "BTC", DAY))
+    before = _tree(tmp_path)
+    assert harvest_day(source, lake, "BTC", DAY) == receipt
+    assert _tree(tmp_path) == before
+
+
+def test_a_source_that_tells_its_history_otherwise_is_believed(tmp_path: Path) -> None:
+    lake = _lake(tmp_path / "lake")
+    former, other = (SyntheticSource(SyntheticSettings(seed=seed, outage_rate=0)) for seed in (1, 2))
+    harvest_day(former, lake, "BTC", DAY)
+    harvest_day(other, lake, "BTC", DAY)
+    fresh = _lake(tmp_path / "fresh")
+    harvest_day(other, fresh, "BTC", DAY)
+    assert _tree(tmp_path / "lake") == _tree(tmp_path / "fresh")
+
+
 def test_networks_never_mix(tmp_path: Path) -> None:
     lake = open_lake(load_settings(home=tmp_path, network="mainnet", source="recorded", _env_file=None))
     with pytest.raises(DataError, match="never mix"):

@@ -26,7 +26,7 @@ END = START + dt.timedelta(hours=30)
 
 
 def synthetic(_: Path) -> Source:
-    return SyntheticSource(SyntheticSettings())
+    return SyntheticSource(SyntheticSettings(defect_rate=0))  # a defect is a breach of the contract
 
 
 def lake(folder: Path) -> Source:

@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from options_agent.contracts import listed_expiries, parse_option, tick_at
+from options_agent.market.synthetic.defects import KINDS
 from options_agent.market.synthetic.latent import LatentMarket
 from options_agent.market.synthetic.source import SyntheticSource
 from options_agent.market.synthetic.surface import ETA, FORGETS_LEVEL, FORGETS_NOW, GAMMA, RHO_MAX, at_the_money_variance, total_variance
 from options_agent.pricing.black76 import price_coin
-from options_agent.settings import SyntheticSettings
+from options_agent.quality.judge import judge
+from options_agent.settings import SyntheticSettings, load_settings
 
 UTC = dt.UTC
 CLEAN = SyntheticSettings(defect_rate=0, outage_rate=0)
@@ -177,9 +179,58 @@ def test_a_settlement_window_has_its_index_points() -> None:
     assert prices.num_rows == 6
 
 
-def test_no_premium_means_implied_near_realised() -> None:
+def test_the_premium_is_what_implied_lies_above_fair() -> None:
     rich = SyntheticSource(SyntheticSettings(volatility_premium=0.10)).dvol("BTC", START, START + dt.timedelta(days=1))
     fair = SyntheticSource(SyntheticSettings(volatility_premium=0.0)).dvol("BTC", START, START + dt.timedelta(days=1))
     gap = np.array(rich["close"].to_pylist()) - np.array(fair["close"].to_pylist())
-    assert (gap > 0.07).all()
-    assert (gap < 0.13).all()
+    assert np.allclose(gap, 0.10, atol=0.005)
+
+
+def test_without_premium_implied_variance_is_the_mean_of_what_follows() -> None:
+    source = SyntheticSource(SyntheticSettings(volatility_premium=0.0))
+    start = dt.datetime(2021, 1, 1, tzinfo=UTC)
+    end = start + dt.timedelta(days=4 * 365)
+    implied = source.dvol("BTC", start, end)["close"].to_numpy()[::24]
+    returns = np.diff(np.log(source.prices("BTC", start, end)["price"].to_numpy()))
+    realised = np.concatenate([[0.0], np.cumsum(returns**2)])[::288]
+    ahead = (realised[30:] - realised[:-30]) * 365 / 30
+    implied = implied[: ahead.size]
+    assert abs(np.sqrt(np.mean(implied**2)) - np.sqrt(np.mean(ahead))) < 0.05
+    assert np.corrcoef(implied, np.sqrt(ahead))[0, 1] > 0.4
+
+
+def test_volatility_moves_over_hours_and_the_index_bars_hold_their_closes() -> None:
+    market = LatentMarket(20_260_101)
+    vol = np.concatenate([market.day(dt.date(2025, 1, 1) + dt.timedelta(days=n)).vol[0] for n in range(365)])
+    points = 100 * np.abs(np.diff(vol))
+    assert np.quantile(points, 0.5) < 0.3
+    assert np.quantile(points, 0.999) < 4.0
+    bars = SyntheticSource(CLEAN).dvol("BTC", START, START + dt.timedelta(days=3))
+    low, high, opened, closed = (bars[name].to_numpy() for name in ("low", "high", "open", "close"))
+    assert bars.num_rows == 72
+    assert (low <= np.minimum(opened, closed)).all()
+    assert (high >= np.maximum(opened, closed)).all()
+    assert (opened[1:] == closed[:-1]).all()
+
+
+def test_quality_catches_what_was_spoilt_and_nothing_else() -> None:
+    source = SyntheticSource(SyntheticSettings(defect_rate=0.01, outage_rate=0))
+    hours = 12
+    rows = pa.concat_tables(source.snapshots("BTC", START, START + dt.timedelta(hours=hours)))
+    spoilt = {(d.snapshot, d.instrument): d.kind for d in source.injected_defects("BTC", START, START + dt.timedelta(hours=hours))}
+    assert set(spoilt.values()) == set(KINDS)
+    verdicts = judge(rows, load_settings(_env_file=None).quality)
+    broken = [verdicts.rows_breaking(kind) for kind in KINDS]
+    missed, innocent = [], []
+    names = zip(rows["snapshot"].to_pylist(), rows["instrument"].to_pylist(), strict=True)
+    caught: dict[tuple[dt.datetime, str], set[str]] = {}
+    for at, key in enumerate(names):
+        caught.setdefault(key, set()).update(kind for kind, rows_of in zip(KINDS, broken, strict=True) if rows_of[at])
+        if verdicts.condemned[at] and key not in spoilt:
+            innocent.append(key)
+    for key, kind in spoilt.items():
+        first = kind == "time_backwards" and key[0] == START  # nothing was known before
+        if kind not in caught[key] and not first:
+            missed.append((key, kind, caught[key]))
+    assert not innocent
+    assert not missed
