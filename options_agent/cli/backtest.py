@@ -1,0 +1,82 @@
+"""`options-agent backtest` and `options-agent report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from options_agent.backtest.compare import list_reports
+from options_agent.backtest.result import load_report
+from options_agent.backtest.runner import backtest, clean_range
+from options_agent.cli.summary import strategy_table
+from options_agent.errors import DataError
+from options_agent.lake.store import open_lake
+from options_agent.settings import load_settings
+from options_agent.strategies.catalogue import strategy as strategy_of
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+
+def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None) -> None:
+    """Play a strategy, write its report, show it."""
+    settings, console = load_settings(), Console(highlight=False)
+    strategy = strategy_of(name)
+    first, last = clean_range(open_lake(settings), underlying)
+    with console.status("playing (the first time on a machine compiles the engine: some ten seconds)"):
+        receipt, result = backtest(settings, strategy, underlying, start or first, end or last)
+    if result is None:
+        console.print("Nothing changed since the last run of this; its report stands.")
+    _show(Path(receipt.details["report"]), console)
+
+
+def show_report(run: str | None) -> None:
+    """List reports, or show the one whose hash starts with `run`.
+
+    Raises:
+        DataError: no such report, or several.
+    """
+    settings, console = load_settings(), Console(highlight=False)
+    paths = list_reports(settings.reports_dir)
+    if run is None:
+        table = Table(title=f"Reports in {settings.reports_dir}", title_justify="left")
+        for column in ("run", "strategy", "underlying", "start", "end", "status", "return coin"):
+            table.add_column(column)
+        for path in paths:
+            r = load_report(path)
+            value = r["metrics"]["return_coin"]
+            span = (r["range"]["start"][:10], r["range"]["end"][:10])
+            table.add_row(
+                r["run"], r["strategy"]["name"], r["underlying"], *span, r["status"], "-" if value is None else f"{100 * value:+.2f} %"
+            )
+        console.print(
+            table if paths else f"No report yet in {settings.reports_dir}: `options-agent run` or `options-agent backtest` writes them."
+        )
+        return
+    found = [path for path in paths if path.stem.rsplit("-", 1)[-1].startswith(run)]
+    if len(found) != 1:
+        raise DataError(
+            f"{len(found)} reports have a run that starts with {run!r}",
+            place=str(settings.reports_dir),
+            remedy="`options-agent report` lists them",
+        )
+    _show(found[0], console)
+
+
+def _show(path: Path, console: Console) -> None:
+    report = load_report(path)
+    console.print(f"[bold]{report['strategy']['name']}[/] on {report['underlying']}: {report['strategy']['in_words']}")
+    console.print(strategy_table([report]))
+    metrics = Table(title="All metrics", title_justify="left", show_header=False)
+    for name, value in report["metrics"].items():
+        metrics.add_row(name, "-" if value is None else f"{value:,.4f}")
+    console.print(metrics)
+    for method, detail in report["settlement"].items():
+        console.print(f"Settled by {method}: {detail['trades']} trades, price at most {detail['furthest_minutes']:.0f} minutes from expiry")
+    declined = {k: n for k, n in report["decisions"].items() if k.startswith(("skip:", "cancel:"))}
+    if declined:
+        console.print("Entries declined: " + ", ".join(f"{k.split(':')[1]} {n}" for k, n in declined.items()))
+    console.print(f"Report {path}\nPicture {path.with_suffix('.png')}\nTables {path.with_suffix('')}")

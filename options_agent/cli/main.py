@@ -1,0 +1,95 @@
+"""`options-agent`: the terminal's front door. Commands import what they need when they run."""
+
+from __future__ import annotations
+
+import datetime as dt  # noqa: TC003 - typer reads the annotations
+import os
+import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import Annotated
+
+import typer
+
+from options_agent.cli import archive, imports
+from options_agent.errors import OptionsAgentError
+
+_DAY = ["%Y-%m-%d"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="A research and trading desk for crypto options: harvest, judge, archive, backtest, explain by regime.\n\n"
+    "Start with `options-agent run`; it needs no account and no network.",
+    epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
+)
+app.command(name="import")(imports.import_command)
+app.add_typer(archive.app, name="archive")
+
+
+@app.command()
+def run(
+    data: Annotated[Path | None, typer.Option(help="recorded chains, a file or folder; the synthetic market by default")] = None,
+    prices: Annotated[Path | None, typer.Option(help="folder of prices, DVOL and funding; by default found beside the chains")] = None,
+    days: Annotated[int, typer.Option(min=1, help="how many days of the synthetic market, up to yesterday")] = 90,
+    start: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="first day")] = None,
+    end: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="last day, inclusive")] = None,
+    stay: Annotated[bool, typer.Option(help="stay up with schedules and sensors on until Ctrl-C")] = True,
+) -> None:
+    """Start the desk on this machine and do its main job, from harvest to a report by regime; then stay up."""
+    from options_agent.cli.run import run_desk
+
+    raise typer.Exit(run_desk(data, prices, days, start.date() if start else None, end.date() if end else None, stay=stay))
+
+
+@app.command()
+def backtest(
+    strategy: Annotated[str, typer.Argument(help="covered_call, cash_secured_put, short_strangle")],
+    underlying: Annotated[str, typer.Argument(help="BTC or ETH")] = "BTC",
+    start: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="first day; everything clean by default")] = None,
+    end: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="last day, inclusive")] = None,
+) -> None:
+    """Play one strategy over the clean history of the lake and write its report."""
+    from options_agent.cli.backtest import backtest_one
+
+    backtest_one(strategy, underlying, start.date() if start else None, end.date() if end else None)
+
+
+@app.command()
+def report(run: Annotated[str | None, typer.Argument(help="a run's hash or the start of it; a list of all by default")] = None) -> None:
+    """List written reports, or show one."""
+    from options_agent.cli.backtest import show_report
+
+    show_report(run)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, running, reachable and stale, and how to mend each."""
+    from options_agent.cli.doctor import examine
+
+    raise typer.Exit(examine())
+
+
+def main() -> None:
+    """Entry of the console script: an error of ours is a sentence and a remedy, not a traceback."""
+    try:
+        app()
+    except OptionsAgentError as error:
+        if os.environ.get("OPTIONS_AGENT_DEBUG"):
+            raise
+        from rich.console import Console
+
+        console = Console(stderr=True, highlight=False)
+        console.print(f"[bold red]{type(error).__name__}[/]: {_escaped(error.message)}")
+        if error.place:
+            console.print(f"  at: {_escaped(error.place)}")
+        if error.remedy:
+            console.print(f"  [green]remedy[/]: {_escaped(error.remedy)}")
+        sys.exit(1)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,123 @@
+"""The final table: what was harvested, kept, caught, archived and missed, and what each strategy made of it by regime."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from options_agent.backtest.runner import current_reports
+from options_agent.lake.receipts import receipts
+from options_agent.lake.store import open_lake
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from rich.console import Console
+
+    from options_agent.lake.store import Lake
+    from options_agent.settings import Settings
+
+
+def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Console) -> None:
+    """Print both tables."""
+    lake = open_lake(settings)
+    console.print(data_table(lake, settings, start, end))
+    console.print(strategy_table(current_reports(settings)))
+
+
+def data_table(lake: Lake, settings: Settings, start: dt.date, end: dt.date) -> Table:
+    """Rows harvested, kept, quarantined by rule, archived; gaps; a column per underlying, from the receipts of the range."""
+    table = Table(title=f"Quotes, {start} to {end}", title_justify="left")
+    table.add_column("")
+    columns = []
+    for underlying in settings.underlyings:
+        table.add_column(underlying, justify="right")
+        columns.append(_numbers(lake, underlying, start, end))
+    rules = sorted({name for column in columns for name, n in column.items() if name.startswith("  ") and n != "0"})
+    for name in (
+        "days",
+        "snapshots",
+        "rows harvested",
+        "rows kept",
+        "rows quarantined",
+        *rules,
+        "IV computed here",
+        "greeks computed here",
+    ):
+        table.add_row(name, *(column.get(name, "0") for column in columns))
+    table.add_section()
+    for name in ("bytes raw", "bytes archived", "bytes per quote archived", "gaps found", "snapshots missing"):
+        table.add_row(name, *(column.get(name, "-") for column in columns))
+    return table
+
+
+def _numbers(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[str, str]:
+    totals = {}
+    for stage in ("harvest", "quality", "archive"):
+        inside = [r for r in receipts(lake, stage, underlying) if start.isoformat() <= r.partition <= end.isoformat()]
+        totals[stage] = Counter({"days": len(inside)})
+        for receipt in inside:
+            totals[stage].update(receipt.counts)
+    harvest, quality, archive = totals["harvest"], totals["quality"], totals["archive"]
+    gaps = next(iter(receipts(lake, "gaps", underlying)), None)
+    numbers = {
+        "days": harvest["days"],
+        "snapshots": harvest["snapshots"],
+        "rows harvested": harvest["rows"],
+        "rows kept": quality["clean"],
+        "rows quarantined": quality["quarantined"],
+        **{f"  by {k.removeprefix('rule:')}": v for k, v in quality.items() if k.startswith("rule:")},
+        **{f"  kept, warned: {k.removeprefix('warn:')}": v for k, v in quality.items() if k.startswith("warn:")},
+        "IV computed here": quality["iv_computed"],
+        "greeks computed here": quality["greeks_computed"],
+        "bytes raw": harvest["bytes"],
+        "bytes archived": archive["bytes"],
+    }
+    shown = {name: f"{n:,}" for name, n in numbers.items()}
+    shown["bytes per quote archived"] = f"{archive['bytes'] / archive['rows']:.1f}" if archive["rows"] else "-"
+    if gaps is not None:
+        shown |= {"gaps found": f"{gaps.counts['gaps']:,}", "snapshots missing": f"{gaps.counts['missing']:,}"}
+    return shown
+
+
+def strategy_table(reports: list[dict[str, Any]]) -> Table:
+    """Each strategy in all and by regime; regimes of few trades are dim."""
+    table = Table(title=f"Strategies by regime ({len(reports)} runs looked at)", title_justify="left")
+    for name in ("strategy", "", "regime"):
+        table.add_column(name)
+    for name in ("trades", "return coin", "return USD", "max DD coin", "max DD USD", "Sharpe coin", "win rate"):
+        table.add_column(name, justify="right")
+    for report in sorted(reports, key=lambda r: (r["strategy"]["name"], r["underlying"])):
+        m = report["metrics"]
+        who = (report["strategy"]["name"], report["underlying"])
+        if report["status"] != "ok":
+            table.add_row(*who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 6)
+            table.add_row("", "", f"[yellow]{'; '.join(report['status_reasons'])}[/]")
+        else:
+            table.add_row(*who, "all", *_cells({**m, "trades": m["closed_trades"]}), style="bold")
+            for regime in report["regimes"]:
+                table.add_row("", "", regime["regime"], *_cells(regime), style="dim" if regime["small_sample"] else None)
+        table.add_section()
+    return table
+
+
+def _cells(numbers: dict[str, Any]) -> list[str]:
+    return [
+        _count(numbers["trades"]),
+        _percent(numbers["return_coin"], signed=True),
+        _percent(numbers["return_usd"], signed=True),
+        _percent(numbers["max_drawdown_coin"]),
+        _percent(numbers["max_drawdown_usd"]),
+        "-" if numbers["sharpe_coin"] is None else f"{numbers['sharpe_coin']:.2f}",
+        _percent(numbers["win_rate"]),
+    ]
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _percent(value: float | None, *, signed: bool = False) -> str:
+    return "-" if value is None else f"{100 * value:+.2f} %" if signed else f"{100 * value:.1f} %"

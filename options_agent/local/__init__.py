@@ -1,0 +1,1 @@
+"""Starts and stops the parts of the embedded default on this machine: orchestrator, tracking server, database."""
