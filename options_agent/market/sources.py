@@ -108,7 +108,13 @@ def day_range(day: dt.date) -> tuple[dt.datetime, dt.datetime]:
 
 
 def days_of(start: dt.datetime, end: dt.datetime) -> Iterator[dt.date]:
-    """Days that [start, end) touches."""
+    """Days that [start, end) touches.
+
+    Raises:
+        DataError: a time is naive.
+    """
+    if start.tzinfo is None or end.tzinfo is None:
+        raise DataError(f"the range {start} to {end} is naive; every time here is UTC-aware", remedy="pass datetimes with tzinfo=UTC")
     day = start.astimezone(dt.UTC).date()
     while day_range(day)[0] < end:
         yield day

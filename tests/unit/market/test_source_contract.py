@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from options_agent.errors import DataError
+from options_agent.errors import DataError, SettingsError
 from options_agent.lake.store import open_lake, write_day
 from options_agent.market.harvest import harvest_day
 from options_agent.market.recorded.source import RecordedSource
-from options_agent.market.sources import LakeSource, Source
+from options_agent.market.sources import LakeSource, Source, open_source
 from options_agent.market.synthetic.source import SyntheticSource
 from options_agent.quotes import CLEAN_SCHEMA, QUOTE_SCHEMA, SORT_KEYS
 from options_agent.series import DVOL_SCHEMA, FUNDING_SCHEMA, PRICE_SCHEMA
@@ -116,6 +116,19 @@ def test_an_unknown_family_is_refused_by_name(source: Source) -> None:
         source.span("DOGE")
 
 
+@pytest.mark.parametrize("name", ["synthetic", "lake"])
+def test_a_naive_range_is_refused(name: str, tmp_path: Path) -> None:
+    source = SOURCES[name](tmp_path)
+    with pytest.raises(DataError, match="naive"):
+        list(source.snapshots("BTC", START.replace(tzinfo=None), END.replace(tzinfo=None)))
+
+
+def test_nothing_is_known_before_the_grid_time_it_answers_for_nor_after_expiry(source: Source) -> None:
+    for table in source.snapshots("BTC", START, END):
+        assert pc.all(pc.less(table["ts"], table["expiry"])).as_py()
+        assert pc.all(pc.greater_equal(table["ts"], table["snapshot"])).as_py()
+
+
 def test_it_says_what_it_has(source: Source) -> None:
     assert "BTC" in source.underlyings()
     assert source.interval("BTC") == dt.timedelta(hours=1)
@@ -133,3 +146,10 @@ def test_latest_is_known_or_refused(source: Source) -> None:
     assert table is not None
     assert pc.max(table["ts"]).as_py() <= now
     assert now - table["snapshot"][0].as_py() < dt.timedelta(minutes=20)
+
+
+def test_a_source_is_opened_by_its_name_and_says_what_it_lacks(tmp_path: Path) -> None:
+    assert open_source(load_settings(home=tmp_path, _env_file=None)).name == "synthetic"
+    assert open_source(load_settings(home=tmp_path, source="lake", network="mainnet", _env_file=None)).name == "lake"
+    with pytest.raises(SettingsError, match="RECORDED__PATH"):
+        open_source(load_settings(home=tmp_path, source="recorded", network="mainnet", _env_file=None))
