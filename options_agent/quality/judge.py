@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from options_agent.errors import DataError
 from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
 from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
-from options_agent.quality.chain import Floats, chain_of
+from options_agent.quality.chain import MICROSECONDS, Floats, chain_of
 from options_agent.quality.rules import RULES_VERSION, active
 from options_agent.quality.schema import check_quotes
 from options_agent.quality.verdicts import Verdicts
-from options_agent.quotes import QUOTE_SCHEMA, UTC_US
+from options_agent.quotes import QUOTE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ _AT_ONCE: Final = 2
 
 
 def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None = None, *, network: str | None = None) -> Verdicts:
-    """Ask every rule of every row. Pure: nothing is read or written, and row order does not matter.
+    """Ask every rule of every row. Pure: nothing is read or written; row order only decides between equally good duplicates.
 
     Rules are asked in the order of `rules.RULES`; those that compare rows see only rows that nothing condemned before.
 
@@ -95,9 +94,10 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is not None and unchanged(lake, receipt, answered):
         return receipt
-    table = _read_what_can_be_read(lake, underlying, day)
+    table, moved = _read_what_can_be_read(lake, underlying, day)
+    if moved:
+        answered = judge_fingerprint(lake, underlying, day, settings=settings)
     previous = _rows_of(lake, _last_snapshots(lake, underlying, day))
-    answered = judge_fingerprint(lake, underlying, day, settings=settings)  # again: a file may have been set aside
     verdicts = judge(table, settings.quality, previous, network=lake.network)
     clean, quarantined = verdicts.clean(), verdicts.quarantined()
     if len(clean) + len(quarantined) != len(table):
@@ -187,19 +187,22 @@ def _rows_of(lake: Lake, found: Sequence[SnapshotFile]) -> pa.Table:
         if table.column_names == QUOTE_SCHEMA.names:
             tables.append(pa.Table.from_arrays(table.columns, schema=QUOTE_SCHEMA))
     table = pa.concat_tables(tables)
-    return table.filter(pc.is_in(table.column("snapshot"), pa.array([file.snapshot for file in found], UTC_US)))
+    at = np.array([int(file.snapshot.timestamp()) * MICROSECONDS for file in found], dtype=np.int64)  # whole seconds, as all snapshots
+    return table.filter(pa.array(np.isin(table.column("snapshot").cast(pa.int64()).to_numpy(), at)))
 
 
-def _read_what_can_be_read(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
-    """The raw day; files that are damaged or of another schema are set aside one by one until it reads."""
+def _read_what_can_be_read(lake: Lake, underlying: str, day: dt.date) -> tuple[pa.Table, int]:
+    """The raw day, and how many files were set aside, one by one, because they are damaged or of another schema."""
+    moved = 0
     while True:
         try:
-            return read_raw_day(lake, underlying, day)
+            return read_raw_day(lake, underlying, day), moved
         except DataError as error:
             path = (error.place or "").removeprefix(lake.files.url).lstrip("/")
             if lake.files.size(path) is None:
                 raise
             set_aside(lake, path, error.message)
+            moved += 1
 
 
 def _set_aside_before(lake: Lake, underlying: str, day: dt.date) -> list[dict[str, str]]:

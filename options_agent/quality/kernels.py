@@ -20,7 +20,7 @@ _WINDOW = 4
 _EPSILON = 1e-12
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def _median(values: Floats, count: int) -> float:
     """Median of the first few values, which are sorted in place."""
     for i in range(1, count):
@@ -33,7 +33,7 @@ def _median(values: Floats, count: int) -> float:
     return float(0.5 * (values[(count - 1) // 2] + values[count // 2]))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float, least: int) -> Bools:
     """Groups in which some row's IV lies `points` or more from the median of its four rows on either side.
 
@@ -63,7 +63,7 @@ def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float
     return suspicious
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def two_strikes(first: int, last: int, i: int, step: int, strike: Floats, iv: Floats) -> tuple[int, float, float, float, float]:
     """The nearest two strikes with an IV above (`step` 1) or below (-1) row i's.
 
@@ -87,7 +87,7 @@ def two_strikes(first: int, last: int, i: int, step: int, strike: Floats, iv: Fl
     return found + 1, x[0], total[0] / seen[0], x[1], total[1] / seen[1]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats) -> float:
     """Distance of row i's IV from the span of its neighbours' (two other strikes to either side); 0 inside it.
 
@@ -112,7 +112,7 @@ def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats
     return 0.5 * float(max(low - iv[i], iv[i] - high, 0.0))
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def far_from_span(offsets: Ints, strike: Floats, iv: Floats) -> Floats:
     """`distance_from_span` of every row, shape (rows,)."""
     out = np.zeros(iv.size)
@@ -123,7 +123,7 @@ def far_from_span(offsets: Ints, strike: Floats, iv: Floats) -> Floats:
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def earlier_than_before(series: Ints, snapshot: Ints, ts: Ints, believed: Bools) -> Ints:
     """For rows in order of (series, snapshot): the latest ts of a believed row of an earlier snapshot, where not before ts.
 
@@ -147,7 +147,7 @@ def earlier_than_before(series: Ints, snapshot: Ints, ts: Ints, believed: Bools)
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def hull_below(strike: Floats, ask: Floats, rows: Ints, is_call: bool, hull: Ints) -> int:
     """The cheapest way to own each payoff: the monotone lower convex hull of asks, as row numbers in `hull`.
 
@@ -173,7 +173,7 @@ def hull_below(strike: Floats, ask: Floats, rows: Ints, is_call: bool, hull: Int
     return size
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def excess_over_hull(strike: Floats, ask: Floats, hull: Ints, size: int, is_call: bool, x: float, y: float) -> tuple[float, int, int]:
     """How far a bid `y` at strike `x` is above the hull, and the one or two rows that would be bought (-1: none)."""
     best, left, right = (1.0 if is_call else math.inf), -1, -1  # a call is never worth more than the coin
@@ -192,7 +192,7 @@ def excess_over_hull(strike: Floats, ask: Floats, hull: Ints, size: int, is_call
     return y - best, left, right
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", nogil=True)
 def blame_arbitrage(
     offsets: Ints,
     strike: Floats,
