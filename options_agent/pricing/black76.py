@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from options_agent.pricing.normal import cdf, log_ratio, out_of_the_money, pdf
+from options_agent.pricing.normal import is_tail, log_ratio, pdf, scaled_tail, tail_difference, tail_sum
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -21,7 +21,19 @@ Bools = NDArray[np.bool_]
 DAYS_PER_YEAR = 365.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def time_value_scalar(forward: float, strike: float, density: float, h: float, t: float) -> float:
+    """Coin price above intrinsic, for h = -|ln(F/K)|/v and t = v/2.
+
+    `density` is n(d1), which serves both sides: F n(d1) = K n(d2). The value is bounded by min(1, K/F); a high one is what
+    lacks of the bound.
+    """
+    if is_tail(h, t):
+        return density * tail_difference(h, t)
+    return min(1.0, strike / forward) - density * tail_sum(h, t)
+
+
+@njit(cache=True, error_model="numpy")
 def coin_price_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> float:
     """Price of one contract in coin: [N(d1) - (K/F) N(d2)] for a call; F. Black (1976) over the forward."""
     if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
@@ -31,34 +43,52 @@ def coin_price_scalar(forward: float, strike: float, years: float, vol: float, i
     if v <= 0.0:
         return intrinsic
     x = log_ratio(forward, strike)
-    return intrinsic + out_of_the_money(-abs(x), v) * math.sqrt(strike / forward)
+    return intrinsic + time_value_scalar(forward, strike, pdf(x / v + 0.5 * v), -abs(x) / v, 0.5 * v)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def greeks_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> tuple[float, float, float, float, float]:
     """Coin price, delta (plain Black-76), gamma (per USD), vega (USD per volatility point), theta (USD per day).
 
     Theta is the decay to come within a day at the current rate, capped at the option's remaining life: the exchange shows
     the rate times min(1 day, time left).
     """
-    price = coin_price_scalar(forward, strike, years, vol, is_call)
-    if math.isnan(price):
+    if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
         return math.nan, math.nan, math.nan, math.nan, math.nan
+    intrinsic = max((forward - strike) if is_call else (strike - forward), 0.0) / forward
     root = math.sqrt(max(years, 0.0))
     v = vol * root
     if v <= 0.0:
         inside = forward > strike if is_call else forward < strike
-        return price, (1.0 if is_call else -1.0) * (1.0 if inside else 0.0), 0.0, 0.0, 0.0
-    d1 = log_ratio(forward, strike) / v + 0.5 * v
+        return intrinsic, (1.0 if is_call else -1.0) * (1.0 if inside else 0.0), 0.0, 0.0, 0.0
+    x = log_ratio(forward, strike)
+    d1 = x / v + 0.5 * v
     density = pdf(d1)
-    delta = cdf(d1) if is_call else -cdf(-d1)
+    price = intrinsic + time_value_scalar(forward, strike, density, -abs(x) / v, 0.5 * v)
+    beyond = density * scaled_tail(-abs(d1))  # N(-|d1|)
+    sign = 1.0 if is_call else -1.0
+    delta = sign * (beyond if sign * d1 < 0.0 else 1.0 - beyond)
     gamma = density / (forward * v)
     vega = forward * density * root * 0.01
     theta = -forward * density * vol / (2.0 * root) * min(1.0 / DAYS_PER_YEAR, years)
     return price, delta, gamma, vega, theta
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def delta_premium_adjusted_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> float:
+    """Delta less the premium in coin: (K/F) N(d2) for a call, -(K/F) N(-d2) for a put, where no difference is taken."""
+    if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
+        return math.nan
+    sign = 1.0 if is_call else -1.0
+    v = vol * math.sqrt(max(years, 0.0))
+    if v <= 0.0:
+        return sign * strike / forward if sign * (forward - strike) > 0.0 else 0.0
+    d2 = log_ratio(forward, strike) / v - 0.5 * v
+    beyond = pdf(d2) * scaled_tail(-abs(d2))
+    return sign * strike / forward * (beyond if sign * d2 < 0.0 else 1.0 - beyond)
+
+
+@njit(cache=True, error_model="numpy")
 def price_coin(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
     """Coin price of each option, shape (n,)."""
     out = np.empty(forward.size)
@@ -67,7 +97,7 @@ def price_coin(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_c
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def price_usd(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
     """USD price of each option, shape (n,): the coin price times the forward."""
     out = np.empty(forward.size)
@@ -76,7 +106,7 @@ def price_usd(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_ca
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Coin price, delta, gamma, vega, theta of each option, five arrays of shape (n,); units as in `greeks_scalar`."""
     n = forward.size
@@ -86,11 +116,10 @@ def greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call:
     return price, delta, gamma, vega, theta
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def delta_premium_adjusted(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
-    """Delta minus the premium held in coin, -(K/F) N(-d2) for a put: what hedges a coin account, shape (n,)."""
+    """Delta minus the premium held in coin: what hedges a coin account, shape (n,)."""
     out = np.empty(forward.size)
     for i in range(forward.size):
-        price, delta, _, _, _ = greeks_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
-        out[i] = delta - price
+        out[i] = delta_premium_adjusted_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
     return out

@@ -3,127 +3,146 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from numba import njit
 
-SQRT_2 = math.sqrt(2.0)
-SQRT_2PI = math.sqrt(2.0 * math.pi)
-INV_SQRT_2PI = 1.0 / SQRT_2PI
+INV_SQRT_2PI: Final = 1.0 / math.sqrt(2.0 * math.pi)
+LOG_SQRT_2PI: Final = 0.5 * math.log(2.0 * math.pi)
 #: Below this half-width of total volatility the difference of two nearly equal tails is summed as a series.
-SMALL_T = 0.06
+SMALL_T: Final = 0.06
+
+#: Polynomials in u = (a - 4) / (a + 4), even and odd powers apart, interpolating (a + 4) Y(-a) and (a + 4)^2 Y'(-a) at
+#: Chebyshev points over a in [0, infinity), Y(h) = N(h) / n(h). Made with 60 digits; relative error under 6e-16 and 3e-15.
+_TAIL_EVEN: Final = (
+    1.8932190633084853,
+    0.9704095548675884,
+    0.15139176231244347,
+    -0.008722295274260125,
+    0.0003342446162328441,
+    -4.783264259417208e-06,
+    1.7963971214040778e-06,
+    -1.5787665654677373e-06,
+    6.829633831673466e-07,
+    -2.1774195022039326e-07,
+    5.3711037651589576e-08,
+    -9.35134044482434e-09,
+    8.53083886026053e-10,
+)
+_TAIL_ODD: Final = (
+    -1.523770910819983,
+    -0.4675409629983781,
+    -0.018900450860304858,
+    0.004087855661108637,
+    -0.0005792691439164002,
+    8.809493632053581e-05,
+    -1.484070957232045e-05,
+    2.563178850836918e-06,
+    -3.922932522029295e-07,
+    3.66737949934239e-08,
+    3.5919778637323777e-09,
+    -2.142295344399263e-09,
+    2.946488876280441e-10,
+)
+_SLOPE_EVEN: Final = (
+    3.416989974128468,
+    4.313851553597915,
+    0.8514610658629556,
+    -0.08967105653186021,
+    0.00822162367964019,
+    -0.0010216592289746325,
+    0.00021627865510898914,
+    -6.211983096599871e-05,
+    1.8263779003676145e-05,
+    -4.816787538148039e-06,
+    1.040612182067568e-06,
+    -1.6107339332742246e-07,
+    1.3137458615192951e-08,
+)
+_SLOPE_ODD: Final = (
+    -4.988360931375142,
+    -2.475730901243429,
+    -0.06106893351155206,
+    0.030028888287138344,
+    -0.005744858185691798,
+    0.0010355792716100695,
+    -0.000185656293437605,
+    3.005851340652346e-05,
+    -3.1034222886280573e-06,
+    -3.8037176475475713e-07,
+    3.107935446911965e-07,
+    -8.177009766729484e-08,
+    9.307703767843687e-09,
+)
 
 
-@njit(cache=True, inline="always")
-def cdf(x: float) -> float:
-    """Standard normal distribution function, relatively accurate in the lower tail too."""
-    return 0.5 * math.erfc(-x / SQRT_2)
-
-
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def pdf(x: float) -> float:
     """Standard normal density."""
     return INV_SQRT_2PI * math.exp(-0.5 * x * x)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True, error_model="numpy", inline="always")
 def log_ratio(forward: float, strike: float) -> float:
     """ln(forward / strike), exact to the last digits near the money, where the quotient's rounding would show."""
     return math.log1p((forward - strike) / strike) if abs(forward - strike) < 0.5 * strike else math.log(forward / strike)
 
 
-@njit(cache=True)
-def out_of_the_money(x: float, v: float) -> float:
-    """Normalised Black price of the out-of-the-money option, undiscounted, over the root of forward times strike.
+@njit(cache=True, error_model="numpy")
+def scaled_tail(h: float) -> float:
+    """Y(h) = N(h) / n(h), Mills' ratio of the lower tail, for h <= 0."""
+    u = (-h - 4.0) / (4.0 - h)
+    w = u * u
+    even = odd = 0.0
+    for k in range(len(_TAIL_EVEN) - 1, -1, -1):
+        even = even * w + _TAIL_EVEN[k]
+        odd = odd * w + _TAIL_ODD[k]
+    return (even + u * odd) / (4.0 - h)
 
-    With h = x/v and t = v/2 it is e^(x/2) N(h+t) - e^(-x/2) N(h-t) for x <= 0. The two terms nearly cancel where v is
-    small, so there the difference of scaled tails Y = N/n is summed by its odd Taylor series in t, whose derivatives
-    follow from Y' = 1 + hY (the representation is P. Jaeckel's, "Let's be rational", 2015, section 6).
 
-    Args:
-        x: -|ln(forward / strike)|, at most 0.
-        v: total volatility, sigma sqrt(T), above 0.
+@njit(cache=True, error_model="numpy")
+def scaled_tail_slope(h: float) -> float:
+    """Y'(h) = 1 + hY for h <= 0, from its own polynomial: in the lower tail that sum nearly cancels."""
+    u = (-h - 4.0) / (4.0 - h)
+    w = u * u
+    even = odd = 0.0
+    for k in range(len(_SLOPE_EVEN) - 1, -1, -1):
+        even = even * w + _SLOPE_EVEN[k]
+        odd = odd * w + _SLOPE_ODD[k]
+    return (even + u * odd) / ((4.0 - h) * (4.0 - h))
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def is_tail(h: float, t: float) -> bool:
+    """Whether `tail_difference` gives the price: the strike is out of reach of its own volatility, or that is small."""
+    return t < SMALL_T or h + t <= 0.0
+
+
+@njit(cache=True, error_model="numpy")
+def tail_difference(h: float, t: float) -> float:
+    """Y(h + t) - Y(h - t) where `is_tail`: the time value over the density, without cancellation.
+
+    With h = x/v <= 0 and t = v/2 it is the normalised Black price over n(h) exp(-t^2/2) (the representation is
+    P. Jaeckel's, "Let's be rational", 2015, section 6). Small t: the odd Taylor series; Y' comes accurate, the higher
+    derivatives by Y^(n+1) = hY^(n) + nY^(n-1), whose growing error their powers of t more than make up for.
     """
-    h = x / v
-    t = 0.5 * v
-    if t < SMALL_T:
-        return _series(h, t)
-    if h + t > -5.0:
-        return math.exp(0.5 * x) * cdf(h + t) - math.exp(-0.5 * x) * cdf(h - t)
-    # both tails are far: a common factor keeps them from underflowing apart
-    return INV_SQRT_2PI * math.exp(-0.5 * (h * h + t * t)) * (_scaled_tail(h + t) - _scaled_tail(h - t))
+    if t >= SMALL_T:
+        return scaled_tail(h + t) - scaled_tail(h - t)
+    y0 = scaled_tail(h)
+    y1 = scaled_tail_slope(h)
+    y2 = h * y1 + y0
+    y3 = h * y2 + 2.0 * y1
+    y4 = h * y3 + 3.0 * y2
+    y5 = h * y4 + 4.0 * y3
+    y6 = h * y5 + 5.0 * y4
+    y7 = h * y6 + 6.0 * y5
+    y8 = h * y7 + 7.0 * y6
+    y9 = h * y8 + 8.0 * y7
+    w = t * t
+    return 2.0 * t * (y1 + w * (y3 / 6.0 + w * (y5 / 120.0 + w * (y7 / 5_040.0 + w * y9 / 362_880.0))))
 
 
-@njit(cache=True)
-def _series(h: float, t: float) -> float:
-    y = _scaled_tail(h)
-    first = _first_derivative(h, y)
-    h2 = h * h
-    t2 = t * t
-    # derivatives of Y: Y^(n+1) = h Y^(n) + n Y^(n-1), written through Y and Y' so that the tail keeps its accuracy
-    y2 = h * first + y
-    y3 = h * y2 + 2.0 * first
-    if h < -3.0:
-        total = _tail_series(h, t)
-    else:
-        y4 = h * y3 + 3.0 * y2
-        y5 = h * y4 + 4.0 * y3
-        y6 = h * y5 + 5.0 * y4
-        y7 = h * y6 + 6.0 * y5
-        y8 = h * y7 + 7.0 * y6
-        y9 = h * y8 + 8.0 * y7
-        total = 2.0 * t * (first + t2 * (y3 / 6.0 + t2 * (y5 / 120.0 + t2 * (y7 / 5_040.0 + t2 * y9 / 362_880.0))))
-    return INV_SQRT_2PI * math.exp(-0.5 * (h2 + t2)) * total
-
-
-@njit(cache=True)
-def _tail_series(h: float, t: float) -> float:
-    """Y(h+t) - Y(h-t) for h below -3, as the integral of exp(-u^2/2 + hu) 2 sinh(tu) du over u > 0.
-
-    Every term is positive: with moments m_k = integral of u^k exp(-u^2/2 + hu), the sum of 2 t^k m_k / k! over odd k. The
-    moments obey m_(k+1) = h m_k + k m_(k-1), unstable upwards, so the ratios r_k = m_k / m_(k-1) = k / (r_(k+1) - h) are
-    taken downwards from far (a continued fraction).
-    """
-    a = -h
-    ratio = 0.0
-    for k in range(60, 8, -1):
-        ratio = k / (a + ratio)
-    r8 = 8.0 / (a + ratio)
-    r7 = 7.0 / (a + r8)
-    r6 = 6.0 / (a + r7)
-    r5 = 5.0 / (a + r6)
-    r4 = 4.0 / (a + r5)
-    r3 = 3.0 / (a + r4)
-    r2 = 2.0 / (a + r3)
-    r1 = 1.0 / (a + r2)
-    m0 = 1.0 / (a + r1)
-    m1 = m0 * r1
-    m3 = m1 * r2 * r3
-    m5 = m3 * r4 * r5
-    m7 = m5 * r6 * r7
-    t2 = t * t
-    return 2.0 * t * (m1 + t2 * (m3 / 6.0 + t2 * (m5 / 120.0 + t2 * m7 / 5_040.0)))
-
-
-@njit(cache=True)
-def _scaled_tail(h: float) -> float:
-    """Y(h) = N(h) / n(h): by the error function near the middle, by its continued fraction in the lower tail."""
-    if h > -3.0:
-        return cdf(h) / pdf(h)
-    a = -h
-    ratio = 0.0
-    for k in range(60, 0, -1):
-        ratio = k / (a + ratio)
-    return 1.0 / (a + ratio)
-
-
-@njit(cache=True)
-def _first_derivative(h: float, y: float) -> float:
-    """Y'(h) = 1 + hY; in the lower tail the two nearly cancel and the continued fraction gives it directly."""
-    if h > -3.0:
-        return 1.0 + h * y
-    a = -h
-    ratio = 0.0
-    for k in range(120, 1, -1):
-        ratio = k / (a + ratio)
-    r1 = 1.0 / (a + ratio)
-    return r1 / (a + r1)
+@njit(cache=True, error_model="numpy")
+def tail_sum(h: float, t: float) -> float:
+    """Y(-h - t) + Y(h - t) where not `is_tail`: what the time value lacks of its bound, over the density."""
+    return scaled_tail(-h - t) + scaled_tail(h - t)
