@@ -7,6 +7,8 @@ finds the files already there with the same bytes and goes on.
 from __future__ import annotations
 
 import datetime as dt
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from options_agent.errors import DataError
@@ -16,14 +18,19 @@ from options_agent.lake.store import write_series
 from options_agent.market.sources import day_range
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
     import pyarrow as pa
 
+    from options_agent.lake.files import FileRecord
     from options_agent.lake.layout import SeriesName
     from options_agent.lake.store import Lake
     from options_agent.market.sources import Source
 
 HARVEST_VERSION: Final = 1
 STAGE: Final = "harvest"
+_WRITES_AHEAD: Final = 4
 
 
 def harvest_fingerprint(source: Source, underlying: str, day: dt.date, now: dt.datetime | None = None) -> str:
@@ -58,10 +65,7 @@ def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, no
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
     if former is not None and former.fingerprint == mark and len(snapshot_files(lake, underlying, day)) >= former.counts["snapshots"]:
         return former
-    rows_of = {}
-    for table in source.snapshots(underlying, start, end):
-        write_snapshot(lake, table, replace=True)
-        rows_of[_snapshot_of(table)] = table.num_rows
+    rows_of = _write_all(lake, source.snapshots(underlying, start, end))
     return _leave_receipt(source, lake, underlying, day, (start, end), mark, _still_there(lake, former, underlying, day) | rows_of)
 
 
@@ -88,6 +92,21 @@ def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datet
     if former is not None and rows_of == former.details["rows_of"]:
         mark = former.fingerprint
     return _leave_receipt(source, lake, underlying, day, _known_range(source, day, now), mark, rows_of)
+
+
+def _write_all(lake: Lake, snapshots: Iterator[pa.Table]) -> dict[str, int]:
+    """Write snapshots while the next ones are made, a few at a time in memory; rows by snapshot."""
+    rows_of: dict[str, int] = {}
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="harvest") as writers:
+        pending: deque[Future[FileRecord]] = deque()
+        for table in snapshots:
+            pending.append(writers.submit(write_snapshot, lake, table, replace=True))
+            rows_of[_snapshot_of(table)] = table.num_rows
+            if len(pending) > _WRITES_AHEAD:
+                pending.popleft().result()
+        for write in pending:
+            write.result()
+    return rows_of
 
 
 def _leave_receipt(
