@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from options_agent.backtest.compare import list_reports
 from options_agent.backtest.result import load_report
 from options_agent.backtest.runner import backtest, clean_range
 from options_agent.cli.summary import strategy_table
+from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
 from options_agent.settings import load_settings
@@ -20,10 +20,13 @@ from options_agent.strategies.catalogue import strategy as strategy_of
 if TYPE_CHECKING:
     import datetime as dt
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None) -> None:
     """Play a strategy, write its report, show it."""
-    settings, console = load_settings(), Console(highlight=False)
+    settings, console = load_settings(), console_of()
     strategy = strategy_of(name)
     first, last = clean_range(open_lake(settings), underlying)
     with console.status("playing (the first time on a machine compiles the engine: some ten seconds)"):
@@ -39,7 +42,7 @@ def show_report(run: str | None) -> None:
     Raises:
         DataError: no such report, or several.
     """
-    settings, console = load_settings(), Console(highlight=False)
+    settings, console = load_settings(), console_of()
     paths = list_reports(settings.reports_dir)
     if run is None:
         table = Table(title=f"Reports in {settings.reports_dir}", title_justify="left")
@@ -70,6 +73,8 @@ def _show(path: Path, console: Console) -> None:
     report = load_report(path)
     console.print(f"[bold]{report['strategy']['name']}[/] on {report['underlying']}: {report['strategy']['in_words']}")
     console.print(strategy_table([report]))
+    for reason in report["status_reasons"]:
+        console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
     metrics = Table(title="All metrics", title_justify="left", show_header=False)
     for name, value in report["metrics"].items():
         metrics.add_row(name, "-" if value is None else f"{value:,.4f}")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from rich.console import Console
 from rich.table import Table
 
+from options_agent.cli.terminal import console_of
 from options_agent.errors import OptionsAgentError
 from options_agent.lake.files import open_files
 from options_agent.lake.store import open_lake
@@ -46,7 +46,7 @@ class Finding:
 
 def examine() -> int:
     """Look at everything and print it; 1 where something is broken."""
-    settings, console = load_settings(), Console(highlight=False)
+    settings, console = load_settings(), console_of()
     findings = [finding for look in LOOKS for finding in look(settings)]
     table = Table(title="options-agent doctor", title_justify="left")
     for name in ("area", "what", "state", "says", "remedy"):

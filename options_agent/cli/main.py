@@ -78,9 +78,9 @@ def main() -> None:
     except OptionsAgentError as error:
         if os.environ.get("OPTIONS_AGENT_DEBUG"):
             raise
-        from rich.console import Console
+        from options_agent.cli.terminal import console_of
 
-        console = Console(stderr=True, highlight=False)
+        console = console_of(stderr=True)
         console.print(f"[bold red]{type(error).__name__}[/]: {_escaped(error.message)}")
         if error.place:
             console.print(f"  at: {_escaped(error.place)}")

@@ -7,9 +7,8 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
-
 from options_agent.cli.summary import print_summary
+from options_agent.cli.terminal import console_of
 from options_agent.cli.watch import Watch
 from options_agent.errors import OptionsAgentError, ServiceError, SettingsError
 from options_agent.local.services import Desk, tail
@@ -18,6 +17,8 @@ from options_agent.settings import Settings, load_settings
 if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
+
+    from rich.console import Console
 
 _POLL_SECONDS: Final = 0.2
 
@@ -34,7 +35,7 @@ def run_desk(data: Path | None, prices: Path | None, days: int, start: dt.date |
         DataError: the recorded data cannot be read.
         ServiceError: a server did not start, or the pipeline failed.
     """
-    console = Console(highlight=False)
+    console = console_of()
     began = time.monotonic()
     _catch_signals()
     try:
@@ -131,7 +132,7 @@ def _send_late(settings: Settings) -> None:
         try:
             sync_pending(settings)
         except OptionsAgentError as error:
-            Console(stderr=True).print(f"[yellow]MLflow: {error}[/]")
+            console_of(stderr=True).print(f"[yellow]MLflow: {error}[/]")
 
 
 def _stay(desk: Desk) -> None:

@@ -24,7 +24,12 @@ def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Con
     """Print both tables."""
     lake = open_lake(settings)
     console.print(data_table(lake, settings, start, end))
-    console.print(strategy_table(current_reports(settings)))
+    reports = current_reports(settings)
+    console.print(strategy_table(reports))
+    for report in reports:
+        for reason in report["status_reasons"]:
+            console.print(f"[yellow]{report['strategy']['name']} {report['underlying']} is INCONCLUSIVE[/]: {reason}")
+    console.print("[dim]Trades belong to the regime known at their entry, returns to the regime of each step; dim rows have few trades.[/]")
 
 
 def data_table(lake: Lake, settings: Settings, start: dt.date, end: dt.date) -> Table:
@@ -85,20 +90,19 @@ def _numbers(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[
 def strategy_table(reports: list[dict[str, Any]]) -> Table:
     """Each strategy in all and by regime; regimes of few trades are dim."""
     table = Table(title=f"Strategies by regime ({len(reports)} runs looked at)", title_justify="left")
-    for name in ("strategy", "", "regime"):
-        table.add_column(name)
+    for name in ("strategy", "regime"):
+        table.add_column(name, no_wrap=True)
     for name in ("trades", "return coin", "return USD", "max DD coin", "max DD USD", "Sharpe coin", "win rate"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for report in sorted(reports, key=lambda r: (r["strategy"]["name"], r["underlying"])):
         m = report["metrics"]
-        who = (report["strategy"]["name"], report["underlying"])
+        who = f"{report['strategy']['name']} {report['underlying']}"
         if report["status"] != "ok":
-            table.add_row(*who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 6)
-            table.add_row("", "", f"[yellow]{'; '.join(report['status_reasons'])}[/]")
+            table.add_row(who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 6)
         else:
-            table.add_row(*who, "all", *_cells({**m, "trades": m["closed_trades"]}), style="bold")
+            table.add_row(who, "all", *_cells({**m, "trades": m["closed_trades"]}), style="bold")
             for regime in report["regimes"]:
-                table.add_row("", "", regime["regime"], *_cells(regime), style="dim" if regime["small_sample"] else None)
+                table.add_row("", regime["regime"], *_cells(regime), style="dim" if regime["small_sample"] else None)
         table.add_section()
     return table
 

@@ -64,11 +64,11 @@ def end_family(root: int, mark: str) -> None:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Processes of this user that carry the mark in their environment."""
+    """Processes of this user that carry the mark in their environment, or one that begins with it and a dot."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK_VARIABLE) == mark:
+            if process.pid != os.getpid() and f"{process.environ().get(MARK_VARIABLE)}.".startswith(f"{mark}."):
                 found.append(process)
         except (psutil.Error, OSError):
             continue

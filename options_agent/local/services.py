@@ -185,7 +185,7 @@ class Desk:
     def _start(self, name: str, command: list[str], *, health: str | None = None, extra: dict[str, str] | None = None) -> Service:
         log = self.settings.home / "logs" / f"{self.settings.network}-{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        guarded = [sys.executable, "-m", "options_agent.local.guard", self._mark, *command]
+        guarded = [sys.executable, "-m", "options_agent.local.guard", f"{self._mark}.{name}", *command]
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 guarded,
