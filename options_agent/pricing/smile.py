@@ -80,11 +80,13 @@ def _robust_fit(u: Floats, y: Floats, prior: Floats) -> tuple[Floats, float]:
             weight[j] *= 0.05
     beta = np.zeros(_ORDER)
     spread = 0.0
-    for _ in range(_ROUNDS):
-        beta = _weighted_least_squares(u, y, weight)
+    for r in range(_ROUNDS):
+        # a cubic can bend to a lone wild point at an end and throw out the good ones beside it: a line cannot, and by the
+        # time the cubic comes such a point has no say; a scale not yet to be trusted is not taken for small
+        beta = _weighted_least_squares(u, y, weight, min(2 + r // 3, _ORDER))
         for j in range(n):
             residual[j] = abs(y[j] - _evaluate(beta, u[j]))
-        spread = max(1.4826 * np.median(residual), 1e-4)
+        spread = max(1.4826 * np.median(residual), 0.08 * 0.4**r, 1e-4)
         for j in range(n):
             z = residual[j] / (_TUKEY * spread)
             weight[j] = prior[j] * (1.0 - z * z) ** 2 if z < 1.0 else 0.0
@@ -92,38 +94,38 @@ def _robust_fit(u: Floats, y: Floats, prior: Floats) -> tuple[Floats, float]:
 
 
 @njit(cache=True)
-def _weighted_least_squares(u: Floats, y: Floats, weight: Floats) -> Floats:
-    """Normal equations of a cubic with a whisper of ridge, by elimination with pivots: tiny and always solvable."""
-    a = np.zeros((_ORDER, _ORDER + 1))
+def _weighted_least_squares(u: Floats, y: Floats, weight: Floats, order: int) -> Floats:
+    """Normal equations of the first `order` powers with a whisper of ridge, by elimination with pivots: always solvable."""
+    a = np.zeros((order, order + 1))
     for j in range(u.size):
-        power = np.ones(_ORDER)
-        for p in range(1, _ORDER):
+        power = np.ones(order)
+        for p in range(1, order):
             power[p] = power[p - 1] * u[j]
-        for p in range(_ORDER):
-            for q in range(_ORDER):
+        for p in range(order):
+            for q in range(order):
                 a[p, q] += weight[j] * power[p] * power[q]
-            a[p, _ORDER] += weight[j] * power[p] * y[j]
+            a[p, order] += weight[j] * power[p] * y[j]
     trace = 0.0
-    for p in range(_ORDER):
+    for p in range(order):
         trace += a[p, p]
-    for p in range(1, _ORDER):
+    for p in range(1, order):
         a[p, p] += 1e-6 * trace + 1e-12
     a[0, 0] += 1e-12
-    for p in range(_ORDER):
+    for p in range(order):
         best = p
-        for r in range(p + 1, _ORDER):
+        for r in range(p + 1, order):
             if abs(a[r, p]) > abs(a[best, p]):
                 best = r
-        for q in range(_ORDER + 1):
+        for q in range(order + 1):
             a[p, q], a[best, q] = a[best, q], a[p, q]
-        for r in range(p + 1, _ORDER):
+        for r in range(p + 1, order):
             factor = a[r, p] / a[p, p]
-            for q in range(p, _ORDER + 1):
+            for q in range(p, order + 1):
                 a[r, q] -= factor * a[p, q]
     beta = np.zeros(_ORDER)
-    for p in range(_ORDER - 1, -1, -1):
-        total = a[p, _ORDER]
-        for q in range(p + 1, _ORDER):
+    for p in range(order - 1, -1, -1):
+        total = a[p, order]
+        for q in range(p + 1, order):
             total -= a[p, q] * beta[q]
         beta[p] = total / a[p, p]
     return beta

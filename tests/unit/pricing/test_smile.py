@@ -48,3 +48,11 @@ def test_a_row_without_iv_still_gets_the_fitted_value() -> None:
     iv[7] = np.nan
     fitted, _ = smile_residuals(np.array([0, 20]), k, iv, np.ones(20))
     assert abs(fitted[7] / _smile(k)[7] - 1) < 0.01
+
+
+def test_a_wild_point_at_a_lonely_end_does_not_throw_out_its_good_neighbours() -> None:
+    k = np.array([-0.79, -0.62, -0.43, -0.19, -0.18, 0.07, 0.13, 0.57, 0.67, 0.70, 0.72, 0.76])
+    spoilt = _smile(k, 1.0)
+    spoilt[0] *= 2.0
+    fitted, _ = smile_residuals(np.array([0, k.size]), k, spoilt, np.ones(k.size))
+    assert np.abs(np.log(fitted / _smile(k, 1.0))).max() < 0.05
