@@ -1,9 +1,11 @@
 """Stage archive: judged days in an object store, proven."""
 
+import datetime as dt
+
 import dagster as dg
 
 from assets.quality import CLEAN, QUARANTINED
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
 from dagster_project.partitions import market_days, underlying_and_day
 from resources.desk import Desk
 
@@ -16,6 +18,7 @@ from resources.desk import Desk
     kinds={"s3", "parquet"},
     retry_policy=RETRY,
     backfill_policy=ONE_RUN,
+    freshness_policy=fresh(warn=dt.timedelta(hours=26), fail=dt.timedelta(hours=50)),
 )
 def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> dg.MaterializeResult:
     """Clean and quarantined days in the archive (local folder, S3), put only if absent, each with SHA-256 in a manifest.
@@ -29,7 +32,8 @@ def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materia
     for key, receipt in each_partition(context, "archive", lambda k: archive_day(lake, archive, *underlying_and_day(k))):
         context.add_asset_metadata(counts(receipt), partition_key=key)
         total += receipt.counts["bytes"]
-    return dg.MaterializeResult(metadata={"bytes_of_run": total, "archive": archive.files.url})
+    day_pictures(context, lake, "archive", ("quotes", "bytes"), dg.AssetKey("archived_quotes"))
+    return dg.MaterializeResult(metadata=of_run(context, bytes_of_run=total, archive=archive.files.url))
 
 
 @dg.asset_check(

@@ -5,15 +5,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
 from dagster_project.partitions import market_days, underlying_and_day, underlyings
-from options_agent.settings import load_settings
 from resources.desk import Desk
 
 if TYPE_CHECKING:
     from options_agent.lake.receipts import Receipt
-
-_LIVE = load_settings().source == "synthetic"
 
 
 class HarvestConfig(dg.Config):
@@ -30,9 +27,7 @@ class HarvestConfig(dg.Config):
     retry_policy=RETRY,
     backfill_policy=ONE_RUN,
     pool="exchange",
-    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=2), warn_window=dt.timedelta(minutes=40))
-    if _LIVE
-    else None,
+    freshness_policy=fresh(warn=dt.timedelta(minutes=40), fail=dt.timedelta(hours=2)),
 )
 def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> dg.MaterializeResult:
     """Raw option chains, one immutable Parquet file per snapshot, with index prices, DVOL and funding beside them.
@@ -52,7 +47,8 @@ def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: Harvest
     for key, receipt in each_partition(context, "harvest", work):
         context.add_asset_metadata(counts(receipt), partition_key=key)
         total += receipt.counts["rows"]
-    return dg.MaterializeResult(metadata={"rows_of_run": total, "source": source.name, "lake": lake.root})
+    day_pictures(context, lake, "harvest", ("rows", "snapshots"), dg.AssetKey("option_quotes"))
+    return dg.MaterializeResult(metadata=of_run(context, rows_of_run=total, source=source.name, lake=f"{lake.root}/{lake.network}/raw"))
 
 
 @dg.asset(
@@ -75,4 +71,13 @@ def harvest_gaps(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materializ
         rows = [dg.TableRecord(row) for row in receipt.details["gaps"][-50:]]
         context.add_asset_metadata({**counts(receipt), **({"gaps_found": dg.MetadataValue.table(rows)} if rows else {})}, partition_key=key)
         found += receipt.counts["gaps"]
-    return dg.MaterializeResult(metadata={"gaps_of_run": found})
+    return dg.MaterializeResult(metadata=of_run(context, gaps_of_run=found))
+
+
+@dg.asset_check(asset=harvest_gaps, description="No snapshot is missing. A hole stays a warning: what was not harvested live is gone.")
+def nothing_missing(desk: Desk) -> dg.AssetCheckResult:
+    """The last found gaps of each underlying."""
+    from options_agent.lake.receipts import receipts
+
+    missing = {found.underlying: found.counts["missing"] for found in receipts(desk.lake(), "gaps")}
+    return dg.AssetCheckResult(passed=not any(missing.values()), severity=dg.AssetCheckSeverity.WARN, metadata=missing)

@@ -1,14 +1,19 @@
 """Stage quality: clean and quarantined rows, and the checks that stop later stages from eating poison."""
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from assets.harvest import option_quotes
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
 from dagster_project.partitions import market_days, underlying_and_day
 from resources.desk import Desk
+
+if TYPE_CHECKING:
+    from options_agent.lake.receipts import Receipt
 
 CLEAN, QUARANTINED = dg.AssetKey("clean_quotes"), dg.AssetKey("quarantined_quotes")
 
@@ -26,7 +31,8 @@ CLEAN, QUARANTINED = dg.AssetKey("clean_quotes"), dg.AssetKey("quarantined_quote
             owners=OWNERS,
             kinds={"parquet", "pandera"},
             description="Quotes that broke no error-level rule: one sorted, encoded file a day in `lake/{network}/clean`, "
-            "IV and greeks computed and flagged where the source had none. Some 100 ms a day.",
+            "IV and greeks computed and flagged where the source had none. Some 200 ms a day.",
+            freshness_policy=fresh(warn=dt.timedelta(hours=26), fail=dt.timedelta(hours=50)),
         ),
         dg.AssetSpec(
             QUARANTINED,
@@ -55,14 +61,20 @@ def judge_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.M
 
     for key, receipt in each_partition(context, "quality", lambda k: judge_day(lake, *underlying_and_day(k), settings=settings)):
         context.add_asset_metadata(counts(receipt), asset_key=CLEAN, partition_key=key)
-        context.add_asset_metadata({"rows": receipt.counts["quarantined"]}, asset_key=QUARANTINED, partition_key=key)
+        context.add_asset_metadata(_quarantined(receipt), asset_key=QUARANTINED, partition_key=key)
         total.update(receipt.counts)
         worst = max(worst, (key, receipt.counts["quarantined"] / max(receipt.counts["rows_in"], 1)), key=lambda pair: pair[1])
         if receipt.counts["rows_in"] != receipt.counts["clean"] + receipt.counts["quarantined"]:
             unequal.append(key)
-    yield dg.MaterializeResult(asset_key=CLEAN)
-    yield dg.MaterializeResult(asset_key=QUARANTINED)
+    day_pictures(context, lake, "quality", ("clean", "quarantined"), CLEAN)
+    yield dg.MaterializeResult(asset_key=CLEAN, metadata=of_run(context, rows_of_run=total["clean"]))
+    yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=of_run(context, rows_of_run=total["quarantined"]))
     yield from _verdicts(total, worst, unequal, settings.quality.max_quarantine_rate)
+
+
+def _quarantined(receipt: "Receipt") -> dict[str, int]:
+    by_rule = {name.removeprefix("rule:"): n for name, n in receipt.counts.items() if name.startswith("rule:") and n}
+    return {"dagster/partition_row_count": receipt.counts["quarantined"], **by_rule}
 
 
 def _verdicts(total: Counter[str], worst: tuple[str, float], unequal: list[str], allowed: float) -> Iterator[dg.AssetCheckResult]:
@@ -91,3 +103,22 @@ def _verdicts(total: Counter[str], worst: tuple[str, float], unequal: list[str],
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"files_set_aside": total["files_set_aside"]},
     )
+
+
+@dg.asset_check(asset=CLEAN, description="The newest clean day of each underlying, read back from disk, fits the schema of clean quotes.")
+def newest_day_fits_schema(desk: Desk) -> dg.AssetCheckResult:
+    """Every day is held to the schema before it is written; this reads one back."""
+    from options_agent.errors import OptionsAgentError
+    from options_agent.lake.store import days, read_day, underlyings
+    from options_agent.quality.schema import check_quotes
+
+    lake, wrong, rows = desk.lake(), {}, {}
+    for underlying in underlyings(lake, "clean"):
+        newest = days(lake, "clean", underlying)[-1]
+        try:
+            table = read_day(lake, "clean", underlying, newest)
+            check_quotes(table, place=f"clean {underlying} {newest}", clean=True)
+            rows[underlying] = f"{newest}: {table.num_rows} rows"
+        except OptionsAgentError as error:
+            wrong[underlying] = str(error)
+    return dg.AssetCheckResult(passed=bool(rows) and not wrong, metadata=rows | wrong)

@@ -1,40 +1,62 @@
-"""What every stage's assets share: owner, retries, the loop over a run's partitions, pictures as metadata."""
+"""What every stage's assets share: owner, retries, freshness, the loop over a run's partitions, pictures as metadata."""
 
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from options_agent.errors import BudgetError, DataError, OptionsAgentError, SettingsError
 from options_agent.progress import report_progress
+from options_agent.settings import load_settings
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterator
 
     from options_agent.lake.receipts import Receipt
+    from options_agent.lake.store import Lake
 
 OWNERS = ["team:desk"]
-#: Three more tries, half a minute, a minute, two minutes apart, each jittered so that workers do not come back together.
-RETRY = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+#: Three more tries, 5, 10 and 20 seconds apart, each jittered so that workers do not come back together.
+RETRY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 ONE_RUN = dg.BackfillPolicy.single_run()
+#: A second try would find the same: the data, the settings or the limit must change first.
+_FINAL = (DataError, SettingsError, BudgetError)
+_DAYS_DRAWN = 180
+
+
+def fresh(warn: dt.timedelta, fail: dt.timedelta) -> dg.FreshnessPolicy | None:
+    """How old an asset may grow; None where the configured source has an end, and so nothing new to expect."""
+    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn) if load_settings().source == "synthetic" else None
 
 
 def each_partition(context: dg.AssetExecutionContext, stage: str, work: Callable[[str], Receipt]) -> Iterator[tuple[str, Receipt]]:
-    """Do `work` on every partition of the run, in order, telling the terminal how far it is."""
-    keys = list(context.partition_keys)
-    parts: dict[str, int] = {}
-    totals: dict[str, int] = {}
-    done: dict[str, int] = {}
-    for key in keys:
-        totals[key.split("|")[-1]] = totals.get(key.split("|")[-1], 0) + 1
-    for key in keys:
-        receipt = work(key)
+    """Do `work` on every partition of the run, in order, telling the terminal how far it is.
+
+    Raises:
+        dg.Failure: a partition failed; the message names it, and what no second try would mend is not tried again.
+    """
+    totals = Counter(key.split("|")[-1] for key in context.partition_keys)
+    done: Counter[str] = Counter()
+    rows: Counter[str] = Counter()
+    for key in context.partition_keys:
+        try:
+            receipt = work(key)
+        except OptionsAgentError as error:
+            raise dg.Failure(f"{stage} {key}: {error}", allow_retries=not isinstance(error, _FINAL)) from error
         part = key.split("|")[-1]
-        parts[part] = parts.get(part, 0) + rows_of(receipt)
-        done[part] = done.get(part, 0) + 1
-        report_progress(stage, part, done[part], totals[part], parts[part])
+        done[part] += 1
+        rows[part] += rows_of(receipt)
+        report_progress(stage, part, done[part], totals[part], rows[part])
         yield key, receipt
+
+
+def _part(key: str) -> str:
+    """What progress is told by: the underlying of a two-part key, everything together of a plain one."""
+    return key.split("|")[1] if "|" in key else "all"
 
 
 def rows_of(receipt: Receipt) -> int:
@@ -45,7 +67,27 @@ def rows_of(receipt: Receipt) -> int:
 def counts(receipt: Receipt) -> dict[str, Any]:
     """A receipt's numbers as metadata; rules that caught nothing are left out."""
     shown = {k: v for k, v in receipt.counts.items() if v or not k.startswith(("rule:", "warn:"))}
-    return {k.replace(":", "_"): dg.MetadataValue.int(v) for k, v in shown.items()}
+    row_count = {"dagster/partition_row_count": dg.MetadataValue.int(rows_of(receipt))}
+    return row_count | {k.replace(":", "_"): dg.MetadataValue.int(v) for k, v in shown.items()}
+
+
+def of_run(context: dg.AssetExecutionContext, **numbers: str | int) -> dict[str, str | int]:
+    """What is true of a whole run: its partitions and totals."""
+    keys = context.partition_keys
+    return {"partitions_of_run": f"{keys[0]} to {keys[-1]} ({len(keys)})", **numbers}
+
+
+def day_pictures(context: dg.AssetExecutionContext, lake: Lake, stage: str, names: tuple[str, ...], asset: dg.AssetKey) -> None:
+    """Hang a picture of the stage's last months on the newest partition of each underlying that this run worked on."""
+    from options_agent.lake.plot import plot_by_day
+    from options_agent.lake.receipts import receipts
+
+    if len(context.partition_keys) < 2:  # a live harvest, every quarter of an hour, draws nothing
+        return
+    for key in {key.split("|")[-1]: key for key in context.partition_keys}.values():
+        underlying = key.split("|")[-1]
+        png = plot_by_day(receipts(lake, stage, underlying)[-_DAYS_DRAWN:], names, f"{underlying}, {stage}")
+        context.add_asset_metadata({"by_day": picture(png)}, asset_key=asset, partition_key=key)
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:

@@ -46,4 +46,10 @@ def prompt_versions(desk: Desk) -> dg.MaterializeResult:
     rows = [
         dg.TableRecord({"name": p.name, "version": p.version, "aliases": ", ".join(p.aliases), "sha256": p.sha256[:12]}) for p in registered
     ]
-    return dg.MaterializeResult(metadata={"registered": len(rows), "versions": dg.MetadataValue.table(rows)})
+    return dg.MaterializeResult(
+        metadata={
+            "registered": len(rows),
+            "registered_sha256": ",".join(p.sha256 for p in prompts),
+            "versions": dg.MetadataValue.table(rows),
+        }
+    )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from options_agent.settings import QualitySettings
 
 GREEKS: Final = ("delta", "gamma", "vega", "theta")
+#: Decimals a computed greek is kept to, finer than the exchange shows: full doubles would be half the bytes of a day.
+DECIMALS: Final = {"delta": 6, "gamma": 9, "vega": 5, "theta": 5}
 
 
 def complete(table: pa.Table, settings: QualitySettings) -> pa.Table:
@@ -59,7 +61,7 @@ def complete(table: pa.Table, settings: QualitySettings) -> pa.Table:
         fill = np.isnan(given[name][blank]) & np.isfinite(values)
         if fill.any():
             filled = given[name].copy()
-            filled[blank[fill]] = values[fill]
+            filled[blank[fill]] = np.round(values[fill], DECIMALS[name])
             columns[name] = _column(filled)
             greeks_computed[blank[fill]] = True
     return pa.Table.from_arrays([*columns.values(), pa.array(iv_computed), pa.array(greeks_computed)], schema=CLEAN_SCHEMA)

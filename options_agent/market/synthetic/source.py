@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from options_agent.settings import SyntheticSettings
 
-GENERATOR_VERSION: Final = 3
+GENERATOR_VERSION: Final = 4
 DAY_US: Final = 86_400_000_000
 STEP_US: Final = STEP_MINUTES * 60_000_000
 #: A sweep answers a second after its grid time and takes a fifth of a second an expiry.

@@ -109,7 +109,7 @@ def quote_rows(
     for i in range(strike.size):
         key = contract_key[i]
         years = max((expiry_us[i] - ts_us[i]) / (365.0 * 86_400.0e6), 1e-6)
-        forward = index * math.exp(basis * years)
+        forward = math.floor(index * math.exp(basis * years) * 100.0 + 0.5) / 100.0
         k = math.log(strike[i] / forward)
         theta = at_the_money_variance(volatility[0], volatility[1], volatility[2], years)
         iv = math.sqrt(total_variance(k, theta, rho) / years)
@@ -145,8 +145,8 @@ def quote_rows(
         out[i, 2] = mark if mark > 0.0 else math.nan
         out[i, 3] = math.nan if no_bid else lots(scale * math.exp(3.2 * uniform(seed, key, stamp, np.uint64(5))), scale)
         out[i, 4] = math.nan if no_ask else lots(scale * math.exp(3.2 * uniform(seed, key, stamp, np.uint64(6))), scale)
-        out[i, 5] = bid_iv if 0.0 < bid_iv < 9.0 else math.nan  # beyond what volatility can explain there is none
-        out[i, 6] = ask_iv if 0.0 < ask_iv < 9.0 else math.nan
+        out[i, 5] = math.floor(bid_iv * 1e4 + 0.5) / 1e4 if 0.0 < bid_iv < 9.0 else math.nan  # beyond what volatility can explain there is none
+        out[i, 6] = math.floor(ask_iv * 1e4 + 0.5) / 1e4 if 0.0 < ask_iv < 9.0 else math.nan
         out[i, 7] = mark_iv
         out[i, 8] = math.floor(delta * 1e5 + 0.5) / 1e5
         out[i, 9] = math.floor(gamma * 1e7 + 0.5) / 1e7
