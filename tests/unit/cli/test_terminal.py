@@ -1,0 +1,143 @@
+"""The terminal: help that explains, errors with a remedy, tables a person reads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from options_agent.cli.main import app
+from options_agent.cli.summary import data_table, strategy_table
+from options_agent.cli.watch import Watch
+from options_agent.lake.receipts import Receipt, write_receipt
+from options_agent.lake.store import open_lake
+from options_agent.progress import PROGRESS_VARIABLE, report_progress
+from options_agent.settings import Settings
+from tests.conftest import REPOSITORY
+
+COMMANDS = ("run", "import", "backtest", "report", "doctor", "archive")
+
+
+def _tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from options_agent.cli.main import main; main()", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ | environment, check=False)
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert result.exit_code == 0
+    for name in COMMANDS:
+        assert name in result.output
+    heavy = "numba", "pandas", "polars", "mlflow", "sklearn", "dagster", "pyarrow", "numpy"
+    probe = f"import sys, options_agent.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "archive restore"])
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_an_error_of_ours_is_a_sentence_and_a_remedy_not_a_traceback(tmp_path: Path) -> None:
+    done = _tool("backtest", "moon_shot", OPTIONS_AGENT_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "moon_shot" in done.stderr
+    assert "remedy" in done.stderr
+    assert "covered_call" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_backtest_on_an_empty_lake_says_what_to_do(tmp_path: Path) -> None:
+    done = _tool("backtest", "covered_call", "BTC", OPTIONS_AGENT_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "options-agent run" in done.stderr
+
+
+def test_run_on_a_path_that_is_not_there_says_so(tmp_path: Path) -> None:
+    done = _tool("run", "--data", str(tmp_path / "nowhere"), "--no-stay", OPTIONS_AGENT_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr
+
+
+def test_doctor_finds_a_desk_that_is_not_running_and_masks_secrets(tmp_path: Path) -> None:
+    done = _tool("doctor", OPTIONS_AGENT_HOME=str(tmp_path), OPTIONS_AGENT_S3_SECRET_ACCESS_KEY="hush-hush")
+    assert done.returncode == 0, done.stderr
+    assert "not running" in done.stdout
+    assert "takes writes" in done.stdout
+    assert "hush-hush" not in done.stdout + done.stderr
+
+
+def test_doctor_fails_where_the_archive_cannot_be_reached(tmp_path: Path) -> None:
+    environment = {
+        "OPTIONS_AGENT_ARCHIVE_ROOT": "s3://nowhere/archive",
+        "OPTIONS_AGENT_S3_ENDPOINT_URL": "http://127.0.0.1:9",
+        "OPTIONS_AGENT_S3_ACCESS_KEY_ID": "someone",
+        "OPTIONS_AGENT_S3_SECRET_ACCESS_KEY": "hush-hush",
+    }
+    done = _tool("doctor", OPTIONS_AGENT_HOME=str(tmp_path), **environment)
+    assert done.returncode == 1
+    assert "broken" in done.stdout
+    assert "hush-hush" not in done.stdout + done.stderr
+
+
+def _shown(table: object) -> str:
+    console = Console(width=150, record=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    console.print(table)
+    return console.export_text()
+
+
+def test_the_data_table_sums_the_receipts_of_the_range(settings: Settings) -> None:
+    import datetime as dt
+
+    lake = open_lake(settings)
+    for day, rows in (("2026-01-01", 100), ("2026-01-02", 50), ("2026-02-01", 7)):
+        write_receipt(lake, Receipt("harvest", "BTC", day, "f", {"rows": rows, "snapshots": 1, "bytes": 10}))
+        write_receipt(
+            lake,
+            Receipt("quality", "BTC", day, "f", {"rows_in": rows, "clean": rows - 2, "quarantined": 2, "rule:crossed": 2, "rule:stale": 0}),
+        )
+        write_receipt(lake, Receipt("archive", "BTC", day, "f", {"rows": rows, "bytes": 3 * rows}))
+    text = _shown(data_table(lake, settings, dt.date(2026, 1, 1), dt.date(2026, 1, 31)))
+    lines = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in text.splitlines() if line.count("│") > 2}
+    assert lines["rows harvested"] == "150"
+    assert lines["rows kept"] == "146"
+    assert lines["by crossed"] == "4"
+    assert lines["bytes per quote archived"] == "3.0"
+    assert "by stale" not in lines
+
+
+def test_an_inconclusive_run_is_shown_as_such_and_never_as_a_success() -> None:
+    metrics = dict.fromkeys(("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd", "sharpe_coin", "win_rate")) | {
+        "closed_trades": 0.0
+    }
+    report = {
+        "strategy": {"name": "covered_call"},
+        "underlying": "BTC",
+        "status": "inconclusive",
+        "status_reasons": ["no deltas"],
+        "metrics": metrics,
+    }
+    text = _shown(strategy_table([report | {"regimes": []}]))
+    assert "INCONCLUSIVE" in text
+    assert "0.00 %" not in text
+
+
+def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "progress.jsonl"
+    monkeypatch.setenv(PROGRESS_VARIABLE, str(path))
+    out = (tmp_path / "out.txt").open("w+")
+    with Watch(path, Console(file=out, width=100)) as watch:
+        watch.update()
+        for done in range(1, 4):
+            report_progress("harvest", "BTC", done, 3, 100 * done)
+            watch.update()
+    out.seek(0)
+    assert out.read().split() == ["harvest", "3/3", "300", "rows"]
