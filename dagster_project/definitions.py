@@ -11,9 +11,10 @@ from sensors.alarms import SENSORS
 
 defs = dg.Definitions(
     assets=dg.with_source_code_references(dg.load_assets_from_modules([harvest, quality, archive, regimes, backtests, training])),
-    asset_checks=dg.load_asset_checks_from_modules([archive, backtests]),
+    asset_checks=dg.load_asset_checks_from_modules([harvest, quality, archive, backtests]),
     jobs=JOBS,
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={"desk": Desk()},
+    executor=dg.in_process_executor,  # a step costs 0.1 s in the run's process and five CPU-seconds in one of its own
 )

@@ -1,7 +1,6 @@
 """Jobs and their schedules: the live harvest, the daily judge-and-archive, nightly backtests, weekly training examples."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import dagster as dg
 
@@ -11,20 +10,17 @@ from assets.harvest import harvest_gaps, option_quotes
 from assets.quality import CLEAN, QUARANTINED
 from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
-from dagster_project.partitions import strategies, underlyings
+from dagster_project.partitions import strategies
 from options_agent.settings import load_settings
 
-#: A killed worker's run is marked by the daemon and tried again; a stuck one is ended.
-TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600"}
-#: One process a run: a step costs 0.1 s in it and five CPU-seconds in one of its own.
-_ONE_PROCESS = dg.in_process_executor
+#: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
+TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600", "dagster/retry_on_asset_or_op_failure": "false"}
 
 market_job = dg.define_asset_job(
     "market_data",
     selection=dg.AssetSelection.assets(option_quotes, CLEAN, QUARANTINED, archived_quotes),
     description="Harvest, judge and archive days of an underlying. Backfill a range from the UI: it is one run.",
     tags=TAGS,
-    executor_def=_ONE_PROCESS,
 )
 harvest_job = dg.define_asset_job(
     "live_harvest",
@@ -32,26 +28,27 @@ harvest_job = dg.define_asset_job(
     description="The newest snapshot of the configured source into today's partition.",
     config={"ops": {"option_quotes": {"config": {"latest_only": True}}}},
     tags=TAGS,
-    executor_def=_ONE_PROCESS,
 )
-gaps_job = dg.define_asset_job("gaps", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS, executor_def=_ONE_PROCESS)
-regimes_job = dg.define_asset_job("regimes", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS, executor_def=_ONE_PROCESS)
+gaps_job = dg.define_asset_job("gaps", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS)
+regimes_job = dg.define_asset_job("regimes", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS)
+nightly_job = dg.define_asset_job(
+    "gaps_and_regimes",
+    selection=dg.AssetSelection.assets(harvest_gaps, market_regimes),
+    description="What is missing and what the weather was, up to yesterday.",
+    tags=TAGS,
+)
 backtests_job = dg.define_asset_job(
     "backtests",
     selection=dg.AssetSelection.assets(backtest_results),
     description="Every strategy on every underlying over everything clean.",
     tags=TAGS,
-    executor_def=_ONE_PROCESS,
 )
 comparison_job = dg.define_asset_job(
     "comparison",
     selection=dg.AssetSelection.assets(regime_performance, strategy_comparison, prompt_versions),
     tags=TAGS,
-    executor_def=_ONE_PROCESS,
 )
-training_job = dg.define_asset_job(
-    "weekly_training", selection=dg.AssetSelection.assets(training_examples), tags=TAGS, executor_def=_ONE_PROCESS
-)
+training_job = dg.define_asset_job("weekly_training", selection=dg.AssetSelection.assets(training_examples), tags=TAGS)
 
 
 def ranged(start: str, end: str) -> dict[str, str]:
@@ -86,16 +83,10 @@ def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(run_key=yesterday, tags=ranged(f"{yesterday}|{first}", f"{yesterday}|{last}"))
 
 
-@dg.schedule(
-    target=dg.AssetSelection.assets(harvest_gaps, market_regimes),
-    cron_schedule="50 0 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-)
-def regimes_nightly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """Gaps and regimes of every underlying, before the backtests read them."""
-    for underlying in underlyings.get_partition_keys():
-        yield dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}-{underlying}", partition_key=underlying, tags=TAGS)
+@dg.schedule(job=nightly_job, cron_schedule="50 0 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+def regimes_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Gaps and regimes of every underlying in one run, before the backtests read them."""
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}", tags=ranged(*_names()))
 
 
 @dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
@@ -121,7 +112,7 @@ def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=week, partition_key=week)
 
 
-JOBS = [market_job, harvest_job, gaps_job, regimes_job, backtests_job, comparison_job, training_job]
+JOBS = [market_job, harvest_job, gaps_job, regimes_job, nightly_job, backtests_job, comparison_job, training_job]
 SCHEDULES = [
     harvest_every_15_minutes,
     judge_and_archive_daily,

@@ -4,6 +4,10 @@ import datetime as dt
 
 import dagster as dg
 
+from dagster_project.failures import failed_steps
+
+_TELLING = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+
 
 @dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def harvest_gap(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -24,24 +28,21 @@ def harvest_gap(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason("; ".join(f"{w.underlying}: {w.state}" + (f", overdue by {w.overdue}" if w.overdue else "") for w in watched))
 
 
-@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING, monitor_all_code_locations=True)
 def run_or_blocking_check_failed(context: dg.RunFailureSensorContext) -> None:
-    """Raises alert `run/{run}`: a run failed, which a failed blocking check makes it do. Each run is said once."""
+    """Raises alert `run/{run}`: a run failed, which a failed blocking check makes it do. Each run is said once.
+
+    Every run of the instance is looked at: those of the pipeline, in-process, belong to no code location.
+    """
     from options_agent.alerts.gap_watch import run_failed
     from options_agent.settings import load_settings
 
     settings = load_settings()
     run = context.dagster_run
     url = f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else None
-    steps = [f"{e.step_key}: {_cause(e)}" for e in context.get_step_failure_events()]
-    run_failed(run.job_name, run.run_id, "\n".join(steps) or context.failure_event.message or "run failed", url, settings)
-
-
-def _cause(event: dg.DagsterEvent) -> str:
-    error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "failed"
+    events = [r.event_log_entry.dagster_event for r in context.instance.get_records_for_run(run.run_id, of_type=_TELLING).records]
+    steps = "\n".join(failed_steps(event for event in events if event is not None))
+    run_failed(run.job_name, run.run_id, steps or context.failure_event.message or "run failed", url, settings)
 
 
 SENSORS = [harvest_gap, run_or_blocking_check_failed]

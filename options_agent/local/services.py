@@ -133,6 +133,7 @@ class Desk:
     def start_pipeline(self, start: str, end: str, progress: Path) -> Service:
         """Start the pipeline over a range of days, reporting to `progress`."""
         command = [sys.executable, "-m", "dagster_project.pipeline", "--start", start, "--end", end]
+        command += ["--wait-for-tracking", str(START_SECONDS)]
         return self._start("pipeline", command, extra={"OPTIONS_AGENT_PROGRESS": str(progress)})
 
     def wait_healthy(self) -> None:
