@@ -1,6 +1,7 @@
 """Jobs and their schedules: the live harvest, the daily judge-and-archive, nightly backtests, weekly training examples."""
 
 import datetime as dt
+from typing import Any, Final
 
 import dagster as dg
 
@@ -29,8 +30,10 @@ harvest_job = dg.define_asset_job(
     config={"ops": {"option_quotes": {"config": {"latest_only": True}}}},
     tags=TAGS,
 )
-gaps_job = dg.define_asset_job("gaps", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS)
-regimes_job = dg.define_asset_job("regimes", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS)
+gaps_job = dg.define_asset_job("gaps", description="What is missing.", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS)
+regimes_job = dg.define_asset_job(
+    "regimes", description="What the weather was.", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS
+)
 nightly_job = dg.define_asset_job(
     "gaps_and_regimes",
     selection=dg.AssetSelection.assets(harvest_gaps, market_regimes),
@@ -45,10 +48,16 @@ backtests_job = dg.define_asset_job(
 )
 comparison_job = dg.define_asset_job(
     "comparison",
+    description="Strategies by regime and side by side; prompts into the registry.",
     selection=dg.AssetSelection.assets(regime_performance, strategy_comparison, prompt_versions),
     tags=TAGS,
 )
-training_job = dg.define_asset_job("weekly_training", selection=dg.AssetSelection.assets(training_examples), tags=TAGS)
+training_job = dg.define_asset_job(
+    "weekly_training",
+    description="Decisions of the backtests as examples.",
+    selection=dg.AssetSelection.assets(training_examples),
+    tags=TAGS,
+)
 
 
 def ranged(start: str, end: str) -> dict[str, str]:
@@ -56,12 +65,17 @@ def ranged(start: str, end: str) -> dict[str, str]:
     return {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
 
 
+_ON: Final[dict[str, Any]] = {"execution_timezone": "UTC", "default_status": dg.DefaultScheduleStatus.RUNNING}
+
+
 def _names() -> tuple[str, str]:
     families = load_settings().underlyings
     return families[0], families[-1]
 
 
-@dg.schedule(job=harvest_job, cron_schedule="*/15 * * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=harvest_job, cron_schedule="*/15 * * * *", description="The live harvest; a recorded source has nothing new and is skipped.", **_ON
+)
 def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """The live harvest; a recorded source has nothing new and is skipped."""
     settings = load_settings()
@@ -72,7 +86,12 @@ def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}", tags=ranged(f"{today}|{first}", f"{today}|{last}"))
 
 
-@dg.schedule(job=market_job, cron_schedule="20 0 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=market_job,
+    cron_schedule="20 0 * * *",
+    description="Yesterday, complete now: harvested to the full, judged, compacted into its day files, archived.",
+    **_ON,
+)
 def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Yesterday, complete now: harvested to the full, judged, compacted into its day files, archived."""
     settings = load_settings()
@@ -83,13 +102,18 @@ def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequ
     return dg.RunRequest(run_key=yesterday, tags=ranged(f"{yesterday}|{first}", f"{yesterday}|{last}"))
 
 
-@dg.schedule(job=nightly_job, cron_schedule="50 0 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=nightly_job,
+    cron_schedule="50 0 * * *",
+    description="Gaps and regimes of every underlying in one run, before the backtests read them.",
+    **_ON,
+)
 def regimes_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Gaps and regimes of every underlying in one run, before the backtests read them."""
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}", tags=ranged(*_names()))
 
 
-@dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", description="Every strategy on every underlying in one run.", **_ON)
 def backtests_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Every strategy on every underlying in one run."""
     keys = strategies.get_partition_keys()
@@ -100,12 +124,12 @@ comparison_nightly = dg.ScheduleDefinition(
     name="comparison_nightly",
     job=comparison_job,
     cron_schedule="40 1 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Regimes and strategies side by side, prompts registered, what waited for MLflow sent.",
+    **_ON,
 )
 
 
-@dg.schedule(job=training_job, cron_schedule="0 2 * * 1", execution_timezone="UTC", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(job=training_job, cron_schedule="0 2 * * 1", description="The ISO week that ended last night.", **_ON)
 def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The ISO week that ended last night."""
     week = f"{context.scheduled_execution_time.date() - dt.timedelta(days=7):%G-W%V-1}"

@@ -9,11 +9,14 @@ from dagster_project.failures import failed_steps
 _TELLING = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Raises alert `gap/{underlying}/{source}`: once when no snapshot came in time, once more when they come again.",
+)
 def harvest_gap(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Raises alert `gap/{underlying}/{source}`: once when no snapshot came in time, once more when they come again.
-
-    What is open is kept beside the desk's state, so restarts repeat nothing. Launches no run.
+    """Look at the newest snapshot of each underlying. Launches no run; what is open is kept beside the desk's state, so that restarts
+    repeat nothing and there is no cursor.
     """
     from options_agent.alerts.gap_watch import watch_gaps
     from options_agent.alerts.notify import deliver_pending
@@ -28,12 +31,14 @@ def harvest_gap(_context: dg.SensorEvaluationContext) -> dg.SkipReason:
     return dg.SkipReason("; ".join(f"{w.underlying}: {w.state}" + (f", overdue by {w.overdue}" if w.overdue else "") for w in watched))
 
 
-@dg.run_failure_sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING, monitor_all_code_locations=True)
+@dg.run_failure_sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Raises alert `run/{run}`: a run failed, which a failed blocking check makes it do. Each run is said once.",
+    monitor_all_code_locations=True,  # runs of the pipeline, in-process, belong to no code location
+)
 def run_or_blocking_check_failed(context: dg.RunFailureSensorContext) -> None:
-    """Raises alert `run/{run}`: a run failed, which a failed blocking check makes it do. Each run is said once.
-
-    Every run of the instance is looked at: those of the pipeline, in-process, belong to no code location.
-    """
+    """Say which steps failed and why, with a link to the run."""
     from options_agent.alerts.gap_watch import run_failed
     from options_agent.settings import load_settings
 
