@@ -119,7 +119,8 @@ def test_runs_schedules_and_sensors_are_in_the_orchestrator(desk: Run) -> None:
     answer = _graphql(
         desk.page("Dagster"),
         "{ runsOrError { ... on Runs { results { jobName status } } }"
-        " repositoriesOrError { ... on RepositoryConnection { nodes { schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }",
+        " repositoriesOrError { ... on RepositoryConnection { nodes {"
+        " schedules { name scheduleState { status } } sensors { name sensorState { status } } } } } }",
     )
     runs = answer["runsOrError"]["results"]
     assert {"market_data", "regimes", "backtests", "weekly_training"} <= {r["jobName"] for r in runs}
