@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from options_agent.backtest import kernel
+from options_agent.backtest import kernel, orders
+from options_agent.backtest.codes import REASONS_IN_WORDS
 from options_agent.backtest.costs import delivery_fees, schedule, trading_fees
 from options_agent.backtest.metrics import measure
-from options_agent.backtest.result import REASONS, BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
-from options_agent.backtest.settlement import METHODS, NONE, TOO_FAR, Settlement, settle
+from options_agent.backtest.result import BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
+from options_agent.backtest.settlement import METHODS, TOO_FAR, Settlement, settle
 from options_agent.contracts import settlement_of, specification
 from options_agent.errors import DataError
 from options_agent.lake.receipts import fingerprint
@@ -28,27 +29,8 @@ if TYPE_CHECKING:
     from options_agent.settings import BacktestSettings
     from options_agent.strategies.rules import Strategy
 
-ENGINE_VERSION: Final = 1
-#: Order of the kernel's `rules` array.
-RULES: Final = (
-    "dte_min",
-    "dte_target",
-    "dte_max",
-    "hour_utc",
-    "max_open",
-    "take_profit",
-    "stop_loss",
-    "days_left",
-    "min_premium",
-    "max_spread",
-    "min_open_interest",
-    "delta_tolerance",
-    "collateral",
-    "share",
-    "latency_seconds",
-    "crossing",
-)
-_COLLATERAL: Final = {"coin": 0.0, "cash": 1.0, "margin": 2.0}
+ENGINE_VERSION: Final = 2
+_COLLATERAL: Final = {"coin": orders.COIN, "cash": orders.CASH, "margin": orders.MARGIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +57,12 @@ def run_backtest(history: History, strategy: Strategy, settings: BacktestSetting
         SettingsError: unknown fee schedule.
     """
     played = play(history, strategy, settings)
-    fills = fills_table(played.fills, history)
+    fills = fills_table(played.fills, history, played.settlement)
     trades = trades_of(fills, history, played.settlement, strategy)
     equity = equity_table(played.equity, history)
     decisions = decisions_table(played.decisions, history)
     run = fingerprint(ENGINE_VERSION, history.fingerprint, strategy.as_dict(), settings)[:12]
-    reasons = inconclusive_reasons(trades, decisions, settings)
+    reasons = inconclusive_reasons(trades, decisions, settings, _expired_unpaid(fills, history))
     return BacktestResult(
         run=run,
         strategy=strategy,
@@ -130,67 +112,60 @@ def play(history: History, strategy: Strategy, settings: BacktestSettings) -> Pl
         settled.price[of_contract], settled.known_at[of_contract], settled.method[of_contract], settled.distance[of_contract]
     )
     versions = schedule(settings.fee_schedule)
-    fills, decisions, equity = kernel.play(
-        history.known_at,
-        history.index,
-        history.snapshot_group,
-        history.group_expiry,
-        history.group_call,
-        history.group_row,
-        history.row_snapshot,
-        history.row_contract,
-        history.next_row,
-        history.strike,
-        history.bid,
-        history.ask,
-        history.mark,
-        history.delta,
-        history.open_interest,
-        history.contract_expiry,
-        history.contract_strike,
-        history.contract_call,
-        by_contract.price,
-        by_contract.known_at,
-        trading_fees(versions, np.asarray(history.known_at)),
-        delivery_fees(versions, np.asarray(history.contract_expiry)),
-        np.array([leg.side == "sell" for leg in strategy.legs]),
-        np.array([leg.right == "C" for leg in strategy.legs]),
-        np.array([leg.target_delta for leg in strategy.legs]),
-        np.array([leg.ratio for leg in strategy.legs]),
-        rules_array(strategy, settings),
-        coin,
-        usd,
-        lot,
+    market = orders.Market(
+        **orders.columns_of(history),
+        settle_price=by_contract.price,
+        settle_known=by_contract.known_at,
+        fee=trading_fees(versions, np.asarray(history.known_at)),
+        delivery=delivery_fees(versions, np.asarray(history.contract_expiry)),
     )
-    return Played(fills, decisions, equity, by_contract, coin, usd)
+    legs, slots = legs_of(strategy), strategy.entry.max_open
+    tape = kernel.blank_tape(history.snapshots, legs.side.size, slots)
+    kernel.play(market, legs, rules_of(strategy, settings, lot), orders.empty_book(slots, legs.side.size, coin, usd), tape)
+    fills, decisions = tape.fills[: tape.counts[0]], tape.decisions[: tape.counts[1]]
+    return Played(fills, decisions, tape.equity, by_contract, coin, usd)
 
 
-def rules_array(strategy: Strategy, settings: BacktestSettings) -> NDArray[np.float64]:
-    """The rules as the kernel takes them, in the order of `RULES`; a rule that is off is negative."""
+def legs_of(strategy: Strategy) -> orders.Legs:
+    """The legs as the kernel takes them."""
+    return orders.Legs(
+        side=np.array([-1.0 if leg.side == "sell" else 1.0 for leg in strategy.legs]),
+        call=np.array([leg.right == "C" for leg in strategy.legs]),
+        delta=np.array([leg.target_delta for leg in strategy.legs]),
+        ratio=np.array([leg.ratio for leg in strategy.legs]),
+    )
+
+
+def rules_of(strategy: Strategy, settings: BacktestSettings, lot: float) -> orders.Rules:
+    """The rules as the kernel takes them; an exit rule that is off is negative."""
     entry, exits, filters = strategy.entry, strategy.exit, strategy.filters
-    values = {
-        "dte_min": entry.dte_min,
-        "dte_target": entry.dte_target,
-        "dte_max": entry.dte_max,
-        "hour_utc": entry.hour_utc,
-        "max_open": entry.max_open,
-        "take_profit": -1.0 if exits.take_profit is None else exits.take_profit,
-        "stop_loss": -1.0 if exits.stop_loss is None else exits.stop_loss,
-        "days_left": -1.0 if exits.days_left is None else exits.days_left,
-        "min_premium": filters.min_premium,
-        "max_spread": filters.max_spread,
-        "min_open_interest": filters.min_open_interest,
-        "delta_tolerance": filters.delta_tolerance,
-        "collateral": _COLLATERAL[strategy.collateral],
-        "share": strategy.share,
-        "latency_seconds": settings.latency_seconds,
-        "crossing": settings.crossing,
-    }
-    return np.array([values[name] for name in RULES], dtype=np.float64)
+    return orders.Rules(
+        dte_min=float(entry.dte_min),
+        dte_target=float(entry.dte_target),
+        dte_max=float(entry.dte_max),
+        hour_utc=float(entry.hour_utc),
+        max_open=float(entry.max_open),
+        take_profit=_or_off(exits.take_profit),
+        stop_loss=_or_off(exits.stop_loss),
+        days_left=_or_off(exits.days_left),
+        min_premium=float(filters.min_premium),
+        max_spread=float(filters.max_spread),
+        min_open_interest=float(filters.min_open_interest),
+        delta_tolerance=float(filters.delta_tolerance),
+        collateral=_COLLATERAL[strategy.collateral],
+        share=float(strategy.share),
+        latency_us=settings.latency_seconds * 1e6,
+        crossing=float(settings.crossing),
+        lot=lot,
+    )
 
 
-def inconclusive_reasons(trades: pa.Table, decisions: pa.Table, settings: BacktestSettings) -> tuple[str, ...]:
-    """Why a run cannot support a number; empty where it can."""
+def _or_off(rule: float | None) -> float:
+    return -1.0 if rule is None else float(rule)
+
+
+def inconclusive_reasons(trades: pa.Table, decisions: pa.Table, settings: BacktestSettings, unpaid: int) -> tuple[str, ...]:
+    """Why a run cannot support a number; empty where it can. `unpaid`: positions that expired and were never settled."""
     reasons = []
     closed = [t for t in trades.to_pylist() if t["closed_at"] is not None]
     if decisions.num_rows == 0:
@@ -201,36 +176,17 @@ def inconclusive_reasons(trades: pa.Table, decisions: pa.Table, settings: Backte
         reasons.append(
             f"{len(closed)} closed trades, at least {settings.min_trades} are needed" + (f" (entries declined: {why})" if why else "")
         )
-    unusable = sum(t["settlement"] in {METHODS[NONE], METHODS[TOO_FAR]} for t in closed if t["exit"] == "settled")
+    unusable = sum(t["settlement"] == METHODS[TOO_FAR] for t in closed if t["exit"] == "settled")
     if unusable:
         reasons.append(
             f"{unusable} expiries have no price within {settings.settlement_max_distance_minutes} minutes: import prices for the range"
         )
+    if unpaid:
+        reasons.append(f"{unpaid} positions expired and were not settled: no price to settle them by is known within the range")
     return tuple(reasons)
 
 
-REASONS_IN_WORDS: Final = dict(
-    zip(
-        REASONS,
-        (
-            "none",
-            "entered",
-            "no expiry in the range of days",
-            "no strike near the target delta, or no deltas at all",
-            "the side to trade against is not quoted",
-            "premium too small",
-            "spread too wide",
-            "open interest too small",
-            "capital does not secure a lot more",
-            "the most positions are open",
-            "no exit rule met",
-            "take-profit met",
-            "stop met",
-            "days left met",
-            "not quoted in this snapshot",
-            "expired and settled",
-            "order waits for its latency",
-        ),
-        strict=True,
-    )
-)
+def _expired_unpaid(fills: pa.Table, history: History) -> int:
+    rows = fills.to_pylist()
+    over = {f["trade"] for f in rows if f["kind"] != "open"}
+    return len({f["trade"] for f in rows if f["trade"] not in over and history.contract_expiry[f["contract"]] <= history.known_at[-1]})

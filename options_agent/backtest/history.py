@@ -18,9 +18,11 @@ in O(1); a leg is found among the strikes of one (snapshot, expiry, right) group
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
     from options_agent.lake.store import Lake
     from options_agent.settings import Settings
 
-HISTORY_VERSION: Final = 1
+HISTORY_VERSION: Final = 2
+#: Cached histories of one underlying: the whole range, and a few that were looked at.
+KEPT: Final = 6
+KILLED_AFTER_SECONDS: Final = 3_600.0
 COLUMNS: Final = (
     "ts",
     "snapshot",
@@ -135,10 +140,13 @@ def build_history(lake: Lake, underlying: str, start: dt.date, end: dt.date, set
     hashes = tuple((d.isoformat(), _clean_hash(lake, underlying, d)) for d in wanted)
     reach = dt.timedelta(days=1)
     prices = read_series(lake, "prices", underlying, _midnight(start) - reach, _midnight(end) + 2 * reach)
-    mark = fingerprint(HISTORY_VERSION, underlying, hashes, prices.num_rows, _sum(prices))
+    mark = fingerprint(HISTORY_VERSION, underlying, hashes, _content(prices))
     folder = settings.home / "cache" / "history" / settings.network / underlying / mark[:24]
     if (folder / "meta.json").is_file():
-        return open_history(folder)
+        try:
+            return open_history(folder)
+        except StorageError:
+            shutil.rmtree(folder, ignore_errors=True)  # torn by a crash of the machine: it is only a cache
     table = read_range(lake, "clean", underlying, start, end, columns=list(COLUMNS))
     history = history_from_table(table, prices, underlying=underlying, mark=mark, hashes=hashes)
     _save(history, folder)
@@ -149,6 +157,12 @@ def history_from_table(
     table: pa.Table, prices: pa.Table, *, underlying: str, mark: str = "", hashes: tuple[tuple[str, str], ...] = ()
 ) -> History:
     """Pack quotes (`COLUMNS`, any order) and prices (`PRICE_SCHEMA`) of one underlying.
+
+    Args:
+        table, prices: what is packed.
+        underlying: whose they are.
+        mark: what identifies the content; a hash of it by default.
+        hashes: clean days and their sha256, for provenance.
 
     Raises:
         DataError: the table is empty.
@@ -173,12 +187,12 @@ def history_from_table(
     known_at = np.maximum.reduceat(micros["ts"][order], snapshot_row)
     return History(
         underlying=underlying,
-        fingerprint=mark,
+        fingerprint=mark or _content(table, prices),
         days=hashes,
         instruments=tuple(encoded.dictionary.to_pylist()),
         known_at=np.maximum.accumulate(known_at),
         snapshot=snapshot[snapshot_row],
-        index=_index(_floats(table, "index")[order], snapshot_row),
+        index=_index(_floats(table, "index")[order], micros["ts"][order], snapshot_row),
         snapshot_group=np.append(np.searchsorted(group_row, snapshot_row), group_row.size),
         group_expiry=expiry[group_row],
         group_call=call[group_row],
@@ -222,6 +236,7 @@ def open_history(folder: Path) -> History:
 def _save(history: History, folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
+        _make_room(folder.parent)
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
         for name in _ARRAYS:
@@ -245,6 +260,19 @@ def _save(history: History, folder: Path) -> None:
         ) from error
 
 
+def _make_room(shelf: Path) -> None:
+    """Drop what builds that were killed left, and all but the newest histories: the range grows by a day every day."""
+    if not shelf.is_dir():
+        return
+    long_ago = time.time() - KILLED_AFTER_SECONDS
+    for left in shelf.glob(".*"):
+        if left.stat().st_mtime < long_ago:
+            shutil.rmtree(left, ignore_errors=True)
+    built = sorted((p for p in shelf.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in built[KEPT - 1 :]:
+        shutil.rmtree(old, ignore_errors=True)  # whoever has it mapped keeps it
+
+
 def _chain(contract: NDArray[np.int32]) -> NDArray[np.int64]:
     """For each row the next row of the same contract, -1 at its end; rows are in time order."""
     by_contract = np.argsort(contract, kind="stable")
@@ -254,21 +282,29 @@ def _chain(contract: NDArray[np.int32]) -> NDArray[np.int64]:
     return following
 
 
-def _index(per_row: NDArray[np.float64], snapshot_row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The last known index of each snapshot; the former one where a snapshot has none."""
+def _index(per_row: NDArray[np.float64], ts: NDArray[np.int64], snapshot_row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The index each snapshot knew last, by its rows' own times; the former one where a snapshot has none."""
+    snapshot = np.repeat(np.arange(snapshot_row.size), np.diff(np.append(snapshot_row, ts.size)))
+    per_row = per_row[np.lexsort((ts, snapshot))]
     filled = np.where(np.isfinite(per_row), np.arange(per_row.size), -1)
     last = np.maximum.accumulate(filled)[np.append(snapshot_row[1:], per_row.size) - 1]
     return np.where(last >= 0, per_row[np.maximum(last, 0)], np.nan)
+
+
+def _content(*tables: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table.combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
 
 
 def _clean_hash(lake: Lake, underlying: str, day: dt.date) -> str:
     receipt = read_receipt(lake, "quality", underlying, day.isoformat())
     found = [f.sha256 for f in receipt.files if f.path.startswith("clean/")] if receipt else []
     return found[0] if found else f"unreceipted:{lake.files.size(f'clean/quotes/underlying={underlying}/day={day}/day.parquet')}"
-
-
-def _sum(prices: pa.Table) -> float:
-    return float(pc.sum(prices["price"]).as_py() or 0.0)
 
 
 def _micros(table: pa.Table, name: str) -> NDArray[np.int64]:

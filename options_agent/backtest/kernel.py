@@ -1,675 +1,318 @@
 """The compiled loop: one pass over the snapshots of a history, playing legs and rules given as numbers.
 
-At snapshot s the loop knows rows of snapshots up to s and nothing else. In this order: contracts whose delivery price is
-known are settled; orders that are due are filled; open positions are judged; a new one may be opened; equity is struck.
-Codes are documented by the tuples of `engine`. No Python object per quote or bar.
+At snapshot s the loop knows rows of snapshots up to s and nothing else. In this order: contracts whose delivery price is known are
+settled; an order that is due is filled; open positions are judged; a new one may be opened; equity is struck. No Python object
+per quote or bar.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numba import njit
 
-MAX_LEGS = 4
+from options_agent.backtest.codes import (
+    CANCEL,
+    CAPITAL,
+    CLOSE,
+    DAYS_LEFT,
+    ENTERED,
+    EXPIRE,
+    FILL_CLOSE,
+    FILL_OPEN,
+    FILL_SETTLE,
+    HOLD,
+    MAX_OPEN,
+    NOT_QUOTED,
+    OPEN,
+    RULES_HOLD,
+    SETTLED,
+    SKIP,
+    STOP,
+    TAKE_PROFIT,
+)
+from options_agent.backtest.orders import DAY_US, FREE, NONE, Book, Legs, Market, Rules, choose, fill_price, inner, room
 
-# actions
-OPEN, SKIP, HOLD, CLOSE, EXPIRE, CANCEL = 0, 1, 2, 3, 4, 5
-# reasons
-(
-    R_NONE,
-    R_ENTERED,
-    R_NO_EXPIRY,
-    R_NO_DELTA,
-    R_NO_QUOTE,
-    R_PREMIUM,
-    R_SPREAD,
-    R_INTEREST,
-    R_CAPITAL,
-    R_MAX_OPEN,
-    R_RULES_HOLD,
-    R_TAKE_PROFIT,
-    R_STOP,
-    R_DAYS_LEFT,
-    R_NOT_QUOTED,
-    R_SETTLED,
-    R_WAITING,
-) = range(17)
-# fill kinds
-F_OPEN, F_CLOSE, F_SETTLE = 0, 1, 2
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
 
 
-@njit(cache=True)
-def fill_price(bid: float, ask: float, buying: bool, crossing: float) -> float:
-    """Price of a fill that pays `crossing` of the half-spread from the mid; NaN where the side needed is missing."""
-    need = ask if buying else bid
-    if not need > 0.0:
-        return math.nan
-    other = bid if buying else ask
-    if not other > 0.0:
-        return need
-    mid = 0.5 * (bid + ask)
-    return mid + (need - mid) * crossing
+class Tape(NamedTuple):
+    """What the loop writes; `counts` is how many fills, decisions and trades there are.
 
-
-@njit(cache=True)
-def pick_leg(first, last, strike, delta, is_call, target, tolerance):  # type: ignore[no-untyped-def]
-    """Row in [first, last) whose absolute delta is nearest the target, -1 where none is within the tolerance."""
-    best, gap = -1, tolerance
-    for r in range(first, last):
-        d = abs(delta[r])
-        if math.isnan(d):
-            continue
-        distance = abs(d - target)
-        if distance < gap or (distance == gap and best < 0):
-            best, gap = r, distance
-    return best
-
-
-@njit(cache=True, inline="always")
-def _fill(out, n, trade, leg, kind, snapshot, row, contract, signed, price, fee, time):  # type: ignore[no-untyped-def]
-    out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = trade, leg, kind, snapshot, row
-    out[n, 5], out[n, 6], out[n, 7], out[n, 8], out[n, 9] = contract, signed, price, fee, time
-
-
-@njit(cache=True, inline="always")
-def _decide(out, n, snapshot, trade, action, reason, row, contract, left, cost, premium, count, qty, time):  # type: ignore[no-untyped-def]
-    out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4], out[n, 5] = snapshot, trade, action, reason, row, contract
-    out[n, 6], out[n, 7], out[n, 8], out[n, 9], out[n, 10], out[n, 11] = left, cost, premium, count, qty, time
-
-
-@njit(cache=True, inline="always")
-def _strike(out, n, coin, usd, options, total, count, stale):  # type: ignore[no-untyped-def]
-    out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4], out[n, 5] = coin, usd, options, total, count, stale
-
-
-@njit(cache=True)
-def play(  # type: ignore[no-untyped-def]
-    known_at,
-    index,
-    snapshot_group,
-    group_expiry,
-    group_call,
-    group_row,
-    row_snapshot,
-    row_contract,
-    next_row,
-    strike,
-    bid,
-    ask,
-    mark,
-    delta,
-    open_interest,
-    contract_expiry,
-    contract_strike,
-    contract_call,
-    settle_price,
-    settle_known,
-    fee,
-    delivery,
-    leg_sell,
-    leg_call,
-    leg_delta,
-    leg_ratio,
-    rules,
-    capital_coin,
-    capital_usd,
-    lot,
-):
-    """Play one strategy over one history.
-
-    Args:
-        known_at .. contract_call: arrays of `History`.
-        settle_price, settle_known: (contracts,) USD (NaN: none) and microseconds.
-        fee: (snapshots, 2) rate and cap; delivery: (contracts, 2) likewise.
-        leg_sell, leg_call, leg_delta, leg_ratio: (legs,).
-        rules: float array in the order of `engine.RULES`.
-        capital_coin, capital_usd: what the account starts with.
-        lot: least tradable amount, contracts.
-
-    Returns:
-        fills (n, 10): trade, leg, kind, snapshot, row, contract, signed contracts (sold < 0), price coin, fee coin, time (microseconds);
-        decisions (n, 12): snapshot, trade, action, reason, row, contract, days to expiry, cost of closing coin, premium
-        coin, open positions, contracts, time; equity (snapshots, 6): coin cash, usd cash, value of options coin, equity coin,
-        open structures, stale marks.
+    fills (n, 10): trade, leg, kind, snapshot, row (-1: settled), contract, signed contracts (sold < 0), coin price, coin fee,
+    microseconds. decisions (n, 12): snapshot, trade, action, reason, row, contract, days to expiry, cost of closing a unit,
+    premium of a unit, open positions, units, microseconds. equity (snapshots, 6): coin cash, USD cash, value of options in coin, equity
+    in coin, open positions, stale marks.
     """
-    (dte_min, dte_target, dte_max, hour, max_open_f, take_profit, stop_loss, days_left) = rules[:8]
-    (min_premium, max_spread, min_interest, tolerance, collateral, share, latency, crossing) = rules[8:16]
-    legs = leg_sell.size
-    max_open = int(max_open_f)
-    snapshots = known_at.size
-    fills = np.empty((4 * snapshots * legs + 8, 10))
-    n_fills = 0
-    decisions = np.empty((snapshots * (2 * max_open + 2) + 8, 12))
-    n_decisions = 0
-    equity = np.empty((snapshots, 6))
 
-    p_trade = np.full(max_open, -1, dtype=np.int64)
-    p_qty = np.zeros(max_open)
-    p_premium = np.zeros(max_open)
-    p_expiry = np.zeros(max_open, dtype=np.int64)
-    p_due = np.full(max_open, -1, dtype=np.int64)
-    p_why = np.zeros(max_open, dtype=np.int64)
-    p_contract = np.zeros((max_open, MAX_LEGS), dtype=np.int64)
-    p_row = np.zeros((max_open, MAX_LEGS), dtype=np.int64)
-    p_value = np.zeros((max_open, MAX_LEGS))  # last known mark
-    nothing = np.int64(-1)
-    o_due = nothing  # an order to open that waits for its latency
-    o_qty = 0.0
-    o_row = np.zeros(MAX_LEGS, dtype=np.int64)
-    chosen = np.zeros(MAX_LEGS, dtype=np.int64)
+    fills: NDArray[np.float64]
+    decisions: NDArray[np.float64]
+    equity: NDArray[np.float64]
+    counts: NDArray[np.int64]
 
-    coin, usd = capital_coin, capital_usd
-    trades = 0
-    last_day = np.int64(-1)
-    for s in range(snapshots):
-        now = known_at[s]
-        # contracts whose delivery price is known
-        for p in range(max_open):
-            if p_trade[p] < 0 or p_expiry[p] > now:
-                continue
-            ready = True
-            for leg in range(legs):
-                c = p_contract[p, leg]
-                if math.isnan(settle_price[c]) or settle_known[c] > now:
-                    ready = False
-            if not ready:
-                continue
-            for leg in range(legs):
-                c = p_contract[p, leg]
-                price = settle_price[c]
-                k = contract_strike[c]
-                worth = max(price - k, 0.0) / price if contract_call[c] == 1 else max(k - price, 0.0) / price
-                qty = p_qty[p] * leg_ratio[leg]
-                paid = min(delivery[c, 0], delivery[c, 1] * worth) * qty
-                signed = qty if leg_sell[leg] else -qty
-                coin += -signed * worth - paid
-                _fill(fills, n_fills, p_trade[p], leg, F_SETTLE, s, -1, c, signed, worth, paid, p_expiry[p])
-                n_fills += 1
-            _decide(
-                decisions, n_decisions, s, p_trade[p], EXPIRE, R_SETTLED, -1, p_contract[p, 0], 0.0, 0.0, p_premium[p], 0, p_qty[p], now
-            )
-            n_decisions += 1
-            p_trade[p] = -1
-        # follow held contracts to their row at or before this snapshot
-        stale = 0
-        for p in range(max_open):
-            if p_trade[p] < 0:
-                continue
-            for leg in range(legs):
-                r = p_row[p, leg]
-                while next_row[r] >= 0 and row_snapshot[next_row[r]] <= s:
-                    r = next_row[r]
-                p_row[p, leg] = r
-                if row_snapshot[r] == s and mark[r] > 0.0:
-                    p_value[p, leg] = mark[r]
-                elif row_snapshot[r] == s and bid[r] > 0.0 and ask[r] > 0.0:
-                    p_value[p, leg] = 0.5 * (bid[r] + ask[r])
-                else:
-                    stale += 1
-        # an order to open that is due
-        if o_due >= 0 and now >= o_due:
-            free = -1
-            for p in range(max_open):
-                if p_trade[p] < 0 and free < 0:
-                    free = p
-            ok = free >= 0
-            for leg in range(legs):
-                r = o_row[leg]
-                while next_row[r] >= 0 and row_snapshot[next_row[r]] <= s:
-                    r = next_row[r]
-                chosen[leg] = r
-                if row_snapshot[r] != s or math.isnan(fill_price(bid[r], ask[r], not leg_sell[leg], crossing)):
-                    ok = False
-            qty = o_qty
-            if ok:
-                qty = min(
-                    qty,
-                    _room(
-                        coin,
-                        usd,
-                        index[s],
-                        p_trade,
-                        p_qty,
-                        p_contract,
-                        contract_strike,
-                        contract_call,
-                        leg_sell,
-                        leg_call,
-                        leg_ratio,
-                        strike,
-                        chosen,
-                        collateral,
-                        share,
-                        lot,
-                    ),
-                )
-                ok = qty > 0.0
-            o_due = nothing
-            if ok:
-                coin, n_fills = _open(
-                    s,
-                    trades,
-                    free,
-                    qty,
-                    chosen,
-                    now,
-                    fills,
-                    n_fills,
-                    coin,
-                    fee,
-                    leg_sell,
-                    leg_ratio,
-                    bid,
-                    ask,
-                    mark,
-                    crossing,
-                    row_contract,
-                    contract_expiry,
-                    p_trade,
-                    p_qty,
-                    p_premium,
-                    p_expiry,
-                    p_due,
-                    p_contract,
-                    p_row,
-                    p_value,
-                )
-                trades += 1
-            else:
-                _decide(decisions, n_decisions, s, -1, CANCEL, R_NOT_QUOTED, chosen[0], row_contract[chosen[0]], 0.0, 0.0, 0.0, 0, 0.0, now)
-                n_decisions += 1
-        # judge open positions
-        count = 0
-        for p in range(max_open):
-            if p_trade[p] >= 0:
-                count += 1
-        for p in range(max_open):
-            if p_trade[p] < 0 or p_expiry[p] <= now:
-                continue
-            if (
-                row_snapshot[p_row[p, 0]] == s
-                and fills[n_fills - 1, 0] == p_trade[p]
-                and fills[n_fills - 1, 2] == F_OPEN
-                and fills[n_fills - 1, 3] == s
-            ):
-                continue  # opened at this very snapshot by an order that waited
-            cost = 0.0
-            for leg in range(legs):
-                r = p_row[p, leg]
-                price = math.nan
-                if row_snapshot[r] == s:
-                    price = fill_price(bid[r], ask[r], leg_sell[leg], crossing)
-                cost += price * leg_ratio[leg] * (1.0 if leg_sell[leg] else -1.0)
-            left = (p_expiry[p] - now) / DAY_US
-            action, why = HOLD, R_RULES_HOLD
-            if math.isnan(cost):
-                why = R_WAITING if p_due[p] >= 0 else R_NOT_QUOTED
-            elif p_due[p] >= 0:
-                if now >= p_due[p]:
-                    action, why = CLOSE, p_why[p]
-                else:
-                    why = R_WAITING
-            else:
-                profit = p_premium[p] - cost
-                if take_profit > 0.0 and profit >= take_profit * p_premium[p]:
-                    action, why = CLOSE, R_TAKE_PROFIT
-                elif stop_loss > 0.0 and -profit >= stop_loss * p_premium[p]:
-                    action, why = CLOSE, R_STOP
-                elif days_left >= 0.0 and left <= days_left:
-                    action, why = CLOSE, R_DAYS_LEFT
-            row = p_row[p, 0]
-            fresh = row if row_snapshot[row] == s else -1
-            if action == CLOSE and p_due[p] < 0 and latency > 0.0:
-                p_due[p] = now + np.int64(latency * 1e6)
-                p_why[p] = why
-                _decide(
-                    decisions,
-                    n_decisions,
-                    s,
-                    p_trade[p],
-                    CLOSE,
-                    why,
-                    fresh,
-                    p_contract[p, 0],
-                    left,
-                    cost,
-                    p_premium[p],
-                    count,
-                    p_qty[p],
-                    now,
-                )
-                n_decisions += 1
-                continue
-            decided = p_due[p] < 0
-            if decided:
-                _decide(
-                    decisions,
-                    n_decisions,
-                    s,
-                    p_trade[p],
-                    action,
-                    why,
-                    fresh,
-                    p_contract[p, 0],
-                    left,
-                    cost,
-                    p_premium[p],
-                    count,
-                    p_qty[p],
-                    now,
-                )
-                n_decisions += 1
-            if action == CLOSE:
-                for leg in range(legs):
-                    r = p_row[p, leg]
-                    price = fill_price(bid[r], ask[r], leg_sell[leg], crossing)
-                    qty = p_qty[p] * leg_ratio[leg]
-                    paid = min(fee[s, 0], fee[s, 1] * price) * qty
-                    signed = qty if leg_sell[leg] else -qty
-                    coin += -signed * price - paid
-                    _fill(fills, n_fills, p_trade[p], leg, F_CLOSE, s, r, p_contract[p, leg], signed, price, paid, now)
-                    n_fills += 1
-                p_trade[p] = -1
-                p_due[p] = -1
-                count -= 1
-        # one entry a day, at the first snapshot at or after the hour
-        day = now // DAY_US
-        if day != last_day and (now - day * DAY_US) >= hour * 3_600_000_000 and o_due < 0:
-            why, qty, left = R_MAX_OPEN, 0.0, 0.0
-            premium = 0.0
-            chosen[0] = -1
-            if count < max_open:
-                why, left = _choose(
-                    s,
-                    now,
-                    snapshot_group,
-                    group_expiry,
-                    group_call,
-                    group_row,
-                    strike,
-                    bid,
-                    ask,
-                    delta,
-                    open_interest,
-                    leg_sell,
-                    leg_call,
-                    leg_delta,
-                    leg_ratio,
-                    dte_min,
-                    dte_target,
-                    dte_max,
-                    min_premium,
-                    max_spread,
-                    min_interest,
-                    tolerance,
-                    crossing,
-                    chosen,
-                )
-                if why == R_ENTERED:
-                    for leg in range(legs):
-                        r = chosen[leg]
-                        premium += (
-                            fill_price(bid[r], ask[r], not leg_sell[leg], crossing) * leg_ratio[leg] * (1.0 if leg_sell[leg] else -1.0)
-                        )
-                    qty = _room(
-                        coin,
-                        usd,
-                        index[s],
-                        p_trade,
-                        p_qty,
-                        p_contract,
-                        contract_strike,
-                        contract_call,
-                        leg_sell,
-                        leg_call,
-                        leg_ratio,
-                        strike,
-                        chosen,
-                        collateral,
-                        share,
-                        lot,
-                    )
-                    if not qty > 0.0:
-                        why = R_CAPITAL
-            entered = why == R_ENTERED
-            row = chosen[0]
-            _decide(
-                decisions,
-                n_decisions,
-                s,
-                trades if entered else -1,
-                OPEN if entered else SKIP,
-                why,
-                row,
-                row_contract[row] if row >= 0 else -1,
-                left,
-                premium,
-                premium,
-                count,
-                qty,
-                now,
-            )
-            n_decisions += 1
-            if entered:
-                last_day = day
-                if latency > 0.0:
-                    o_due = now + np.int64(latency * 1e6)
-                    o_qty = qty
-                    for leg in range(legs):
-                        o_row[leg] = chosen[leg]
-                else:
-                    free = -1
-                    for p in range(max_open):
-                        if p_trade[p] < 0 and free < 0:
-                            free = p
-                    coin, n_fills = _open(
-                        s,
-                        trades,
-                        free,
-                        qty,
-                        chosen,
-                        now,
-                        fills,
-                        n_fills,
-                        coin,
-                        fee,
-                        leg_sell,
-                        leg_ratio,
-                        bid,
-                        ask,
-                        mark,
-                        crossing,
-                        row_contract,
-                        contract_expiry,
-                        p_trade,
-                        p_qty,
-                        p_premium,
-                        p_expiry,
-                        p_due,
-                        p_contract,
-                        p_row,
-                        p_value,
-                    )
-                    trades += 1
-                    count += 1
-            elif why == R_MAX_OPEN:
-                last_day = day  # full: nothing to look for until tomorrow
-        # strike the equity
-        options = 0.0
-        for p in range(max_open):
-            if p_trade[p] >= 0:
-                for leg in range(legs):
-                    options += p_value[p, leg] * p_qty[p] * leg_ratio[leg] * (-1.0 if leg_sell[leg] else 1.0)
-        _strike(equity, s, coin, usd, options, coin + usd / index[s] + options, count, stale)
-    return fills[:n_fills].copy(), decisions[:n_decisions].copy(), equity
+
+def blank_tape(snapshots: int, legs: int, slots: int) -> Tape:
+    """Room for everything a run can write: an entry and a late fill a snapshot, a decision per slot and event."""
+    return Tape(
+        np.empty((4 * snapshots * legs + 8, 10)),
+        np.empty((snapshots * (2 * slots + 2) + 8, 12)),
+        np.empty((snapshots, 6)),
+        np.zeros(3, np.int64),
+    )
 
 
 @njit(cache=True)
-def _choose(  # type: ignore[no-untyped-def]
-    s,
-    now,
-    snapshot_group,
-    group_expiry,
-    group_call,
-    group_row,
-    strike,
-    bid,
-    ask,
-    delta,
-    open_interest,
-    leg_sell,
-    leg_call,
-    leg_delta,
-    leg_ratio,
-    dte_min,
-    dte_target,
-    dte_max,
-    min_premium,
-    max_spread,
-    min_interest,
-    tolerance,
-    crossing,
-    chosen,
-):
-    """Fill `chosen` with a row per leg of the expiry nearest the target; returns the reason and the days to expiry."""
-    best_expiry, best_gap = np.int64(-1), math.inf
-    for g in range(snapshot_group[s], snapshot_group[s + 1]):
-        days = (group_expiry[g] - now) / DAY_US
-        if days < dte_min or days > dte_max:
+def play(market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> None:
+    """Play one strategy over one history from the cash in `book`, writing to `tape`."""
+    done_on = np.int64(-1)
+    for s in range(market.known_at.size):
+        _settle(s, market, legs, book, tape)
+        stale = _follow(s, market, book)
+        if book.order_due[0] != NONE and market.known_at[s] >= book.order_due[0]:
+            _fill_order(s, market, legs, rules, book, tape)
+        _judge(s, market, legs, rules, book, tape)
+        day = market.known_at[s] // DAY_US
+        if day != done_on and market.known_at[s] - day * DAY_US >= rules.hour_utc * HOUR_US and book.order_due[0] == NONE:
+            reason = _enter(s, market, legs, rules, book, tape)
+            if reason in (ENTERED, MAX_OPEN):  # otherwise the day's later snapshots may do
+                done_on = day
+        _strike(s, stale, market, legs, book, tape)
+
+
+@inner
+def _settle(s: int, market: Market, legs: Legs, book: Book, tape: Tape) -> None:
+    """Pay what expired, once its delivery price is known."""
+    for p in range(book.trade.size):
+        if book.trade[p] < 0 or book.expiry[p] > market.known_at[s]:
             continue
-        gap = abs(days - dte_target)
-        if gap < best_gap:
-            best_expiry, best_gap = group_expiry[g], gap
-    if best_expiry < 0:
-        return R_NO_EXPIRY, 0.0
-    left = (best_expiry - now) / DAY_US
-    premium = 0.0
-    for leg in range(leg_sell.size):
-        r = -1
-        for g in range(snapshot_group[s], snapshot_group[s + 1]):
-            if group_expiry[g] == best_expiry and (group_call[g] == 1) == leg_call[leg]:
-                r = pick_leg(group_row[g], group_row[g + 1], strike, delta, leg_call[leg], leg_delta[leg], tolerance)
-        if r < 0:
-            chosen[0] = -1
-            return R_NO_DELTA, left
-        chosen[leg] = r
-        price = fill_price(bid[r], ask[r], not leg_sell[leg], crossing)
-        if math.isnan(price):
-            return R_NO_QUOTE, left
-        if min_interest > 0.0 and not open_interest[r] >= min_interest:
-            return R_INTEREST, left
-        if bid[r] > 0.0 and ask[r] > 0.0 and ask[r] - bid[r] > max_spread * 0.5 * (bid[r] + ask[r]):
-            return R_SPREAD, left
-        premium += price * leg_ratio[leg] * (1.0 if leg_sell[leg] else -1.0)
-    if premium < min_premium:
-        return R_PREMIUM, left
-    return R_ENTERED, left
-
-
-@njit(cache=True)
-def _room(  # type: ignore[no-untyped-def]
-    coin,
-    usd,
-    spot,
-    p_trade,
-    p_qty,
-    p_contract,
-    contract_strike,
-    contract_call,
-    leg_sell,
-    leg_call,
-    leg_ratio,
-    strike,
-    chosen,
-    collateral,
-    share,
-    lot,
-):
-    """Contracts that the free capital secures, floored to the lot.
-
-    0 coin: short calls never exceed coins held. 1 cash: the strikes of short puts never exceed the cash. 2 margin: a coin per unit.
-    """
-    legs = leg_sell.size
-    calls, cash, units = 0.0, 0.0, 0.0
-    for p in range(p_trade.size):
-        if p_trade[p] < 0:
+        known = book.expiry[p]
+        for leg in range(legs.side.size):
+            c = book.contract[p, leg]
+            known = market.known_at[s] + 1 if math.isnan(market.settle_price[c]) else max(known, market.settle_known[c])
+        if known > market.known_at[s]:
             continue
-        units += p_qty[p]
-        for leg in range(legs):
-            if leg_sell[leg]:
-                if leg_call[leg]:
-                    calls += p_qty[p] * leg_ratio[leg]
-                else:
-                    cash += p_qty[p] * leg_ratio[leg] * contract_strike[p_contract[p, leg]]
-    short_calls, short_cash = 0.0, 0.0
-    for leg in range(legs):
-        if leg_sell[leg]:
-            if leg_call[leg]:
-                short_calls += leg_ratio[leg]
+        for leg in range(legs.side.size):
+            c = book.contract[p, leg]
+            price, strike = market.settle_price[c], market.contract_strike[c]
+            inside = price - strike if market.contract_call[c] == 1 else strike - price
+            worth = max(inside, 0.0) / price
+            fee = min(market.delivery[c, 0], market.delivery[c, 1] * worth)
+            _book_fill(tape, book, p, leg, FILL_SETTLE, s, -1, -legs.side[leg] * book.units[p] * legs.ratio[leg], worth, fee, known)
+        _note(tape, book, s, p, EXPIRE, SETTLED, -1, 0.0, 0.0, market.known_at[s])
+        book.trade[p] = FREE
+
+
+@inner
+def _follow(s: int, market: Market, book: Book) -> int:
+    """Bring each held leg to its last row known by now and mark it; returns how many have no mark in this snapshot."""
+    stale = 0
+    for p in range(book.trade.size):
+        if book.trade[p] < 0:
+            continue
+        for leg in range(book.row.shape[1]):
+            row = _row_by(s, market, book.row[p, leg])
+            book.row[p, leg] = row
+            if market.row_snapshot[row] == s and market.mark[row] > 0.0:
+                book.value[p, leg] = market.mark[row]
+            elif market.row_snapshot[row] == s and market.bid[row] > 0.0 and market.ask[row] > 0.0:
+                book.value[p, leg] = 0.5 * (market.bid[row] + market.ask[row])
             else:
-                short_cash += leg_ratio[leg] * strike[chosen[leg]]
-    if collateral == 0.0:
-        room = (share * coin - calls) / short_calls if short_calls > 0.0 else share * coin - units
-    elif collateral == 1.0:
-        # losses in coin eat the cash that secures: what the coin account owes is set aside first
-        room = (share * (usd + min(coin, 0.0) * spot) - cash) / short_cash if short_cash > 0.0 else 0.0
-    else:
-        room = share * (coin + usd / spot) - units
-    return max(math.floor(room / lot + 1e-9) * lot, 0.0)
+                stale += 1
+    return stale
 
 
-@njit(cache=True)
-def _open(  # type: ignore[no-untyped-def]
-    s,
-    trade,
-    p,
-    qty,
-    chosen,
-    now,
-    fills,
-    n_fills,
-    coin,
-    fee,
-    leg_sell,
-    leg_ratio,
-    bid,
-    ask,
-    mark,
-    crossing,
-    row_contract,
-    contract_expiry,
-    p_trade,
-    p_qty,
-    p_premium,
-    p_expiry,
-    p_due,
-    p_contract,
-    p_row,
-    p_value,
-):
-    """Fill an opening order into slot p; returns coin cash and the number of fills."""
-    premium = 0.0
-    for leg in range(leg_sell.size):
-        r = chosen[leg]
-        price = fill_price(bid[r], ask[r], not leg_sell[leg], crossing)
-        amount = qty * leg_ratio[leg]
-        paid = min(fee[s, 0], fee[s, 1] * price) * amount
-        signed = -amount if leg_sell[leg] else amount
-        coin += -signed * price - paid
-        premium += price * leg_ratio[leg] * (1.0 if leg_sell[leg] else -1.0)
-        c = row_contract[r]
-        _fill(fills, n_fills, trade, leg, F_OPEN, s, r, c, signed, price, paid, now)
-        n_fills += 1
-        p_contract[p, leg] = c
-        p_row[p, leg] = r
-        p_value[p, leg] = mark[r] if mark[r] > 0.0 else price
-    p_trade[p] = trade
-    p_qty[p] = qty
-    p_premium[p] = premium
-    p_expiry[p] = contract_expiry[row_contract[chosen[0]]]
-    p_due[p] = -1
-    return coin, n_fills
+@inner
+def _row_by(s: int, market: Market, row: int) -> int:
+    """The last row of the same contract at or before snapshot s."""
+    while market.next_row[row] >= 0 and market.row_snapshot[market.next_row[row]] <= s:
+        row = market.next_row[row]
+    return row
+
+
+@inner
+def _fill_order(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> None:
+    """Fill the order that waited for its latency, or cancel it: no quote to trade against, or no capital by now."""
+    reason = ENTERED
+    for leg in range(legs.side.size):
+        row = _row_by(s, market, book.order_row[leg])
+        book.order_row[leg] = row
+        if market.row_snapshot[row] != s or math.isnan(fill_price(market, row, legs.side[leg] > 0, rules.crossing)):
+            reason = NOT_QUOTED
+    units = min(book.order_units[0], room(market.spot[s], market, legs, rules, book, book.order_row))
+    if reason == ENTERED and not units > 0.0:
+        reason = CAPITAL
+    book.order_due[0] = NONE
+    if reason == ENTERED:
+        _open(s, units, market, legs, rules, book, tape, book.order_row)
+        return
+    row = book.order_row[0]
+    fresh = row if market.row_snapshot[row] == s else -1
+    _decide(tape, s, tape.counts[2], CANCEL, reason, fresh, market.row_contract[row], 0.0, 0.0, 0.0, _held(book), 0.0, market.known_at[s])
+    tape.counts[2] += 1  # the number stays with the order that was never filled
+
+
+@inner
+def _judge(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> None:
+    """Hold or close each position by what closing it now would cost, the spread crossed."""
+    now = market.known_at[s]
+    for p in range(book.trade.size):
+        if book.trade[p] < 0 or book.expiry[p] <= now or book.opened[p] == s:
+            continue
+        cost = 0.0
+        for leg in range(legs.side.size):
+            row = book.row[p, leg]
+            price = fill_price(market, row, legs.side[leg] < 0, rules.crossing) if market.row_snapshot[row] == s else math.nan
+            cost -= legs.side[leg] * legs.ratio[leg] * price
+        row = book.row[p, 0]
+        fresh = row if market.row_snapshot[row] == s else -1
+        left = (book.expiry[p] - now) / DAY_US
+        if book.due[p] != NONE:  # decided before; the fill waits for its time and for a quote
+            if now >= book.due[p] and not math.isnan(cost):
+                _close(s, p, market, legs, rules, book, tape)
+            continue
+        if math.isnan(cost):
+            _note(tape, book, s, p, HOLD, NOT_QUOTED, fresh, left, cost, now)
+            continue
+        profit, size = book.premium[p] - cost, abs(book.premium[p])
+        reason = RULES_HOLD
+        if rules.take_profit >= 0.0 and profit >= rules.take_profit * size:
+            reason = TAKE_PROFIT
+        elif rules.stop_loss >= 0.0 and -profit >= rules.stop_loss * size:
+            reason = STOP
+        elif rules.days_left >= 0.0 and left <= rules.days_left:
+            reason = DAYS_LEFT
+        _note(tape, book, s, p, HOLD if reason == RULES_HOLD else CLOSE, reason, fresh, left, cost, now)
+        if reason == RULES_HOLD:
+            continue
+        if rules.latency_us > 0.0:
+            book.due[p] = now + np.int64(rules.latency_us)
+        else:
+            _close(s, p, market, legs, rules, book, tape)
+
+
+@inner
+def _enter(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> int:
+    """Open a position, or say why not."""
+    chosen = book.chosen
+    chosen[0] = -1
+    held, units, left, premium = _held(book), 0.0, 0.0, 0.0
+    reason = MAX_OPEN
+    if held < rules.max_open:
+        reason, left, premium = choose(s, market, legs, rules, chosen)
+        if reason == ENTERED:
+            units = room(market.spot[s], market, legs, rules, book, chosen)
+            if not units > 0.0:
+                reason = CAPITAL
+    entered = reason == ENTERED
+    row = chosen[0]
+    contract = market.row_contract[row] if row >= 0 else -1
+    action, trade = (OPEN, tape.counts[2]) if entered else (SKIP, -1)
+    _decide(tape, s, trade, action, reason, row, contract, left, premium, premium, held, units, market.known_at[s])
+    if entered and rules.latency_us > 0.0:
+        book.order_due[0] = market.known_at[s] + np.int64(rules.latency_us)
+        book.order_units[0] = units
+        for leg in range(legs.side.size):
+            book.order_row[leg] = chosen[leg]
+    elif entered:
+        _open(s, units, market, legs, rules, book, tape, chosen)
+    return reason
+
+
+@inner
+def _open(s: int, units: float, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape, chosen: NDArray[np.int64]) -> None:
+    """Trade the legs into a free slot."""
+    p = 0
+    while book.trade[p] >= 0:
+        p += 1
+    book.trade[p], book.units[p], book.opened[p], book.due[p], book.premium[p] = tape.counts[2], units, s, NONE, 0.0
+    book.expiry[p] = market.contract_expiry[market.row_contract[chosen[0]]]
+    tape.counts[2] += 1
+    for leg in range(legs.side.size):
+        row = chosen[leg]
+        price = fill_price(market, row, legs.side[leg] > 0, rules.crossing)
+        book.contract[p, leg], book.row[p, leg] = market.row_contract[row], row
+        book.value[p, leg] = market.mark[row] if market.mark[row] > 0.0 else price
+        book.premium[p] -= legs.side[leg] * legs.ratio[leg] * price
+        fee = min(market.fee[s, 0], market.fee[s, 1] * price)
+        _book_fill(tape, book, p, leg, FILL_OPEN, s, row, legs.side[leg] * units * legs.ratio[leg], price, fee, market.known_at[s])
+
+
+@inner
+def _close(s: int, p: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> None:
+    """Trade the legs back and free the slot."""
+    for leg in range(legs.side.size):
+        row = book.row[p, leg]
+        price = fill_price(market, row, legs.side[leg] < 0, rules.crossing)
+        fee = min(market.fee[s, 0], market.fee[s, 1] * price)
+        contracts = -legs.side[leg] * book.units[p] * legs.ratio[leg]
+        _book_fill(tape, book, p, leg, FILL_CLOSE, s, row, contracts, price, fee, market.known_at[s])
+    book.trade[p] = FREE
+
+
+@inner
+def _held(book: Book) -> int:
+    """Open positions, those that wait for their delivery price included."""
+    held = 0
+    for p in range(book.trade.size):
+        if book.trade[p] >= 0:
+            held += 1
+    return held
+
+
+@inner
+def _strike(s: int, stale: int, market: Market, legs: Legs, book: Book, tape: Tape) -> None:
+    """Equity of the snapshot: cash of both currencies and options at their last known marks."""
+    options = 0.0
+    for p in range(book.trade.size):
+        if book.trade[p] >= 0:
+            for leg in range(legs.side.size):
+                options += legs.side[leg] * legs.ratio[leg] * book.units[p] * book.value[p, leg]
+    out, coin, usd = tape.equity, book.cash[0], book.cash[1]
+    out[s, 0], out[s, 1], out[s, 2] = coin, usd, options
+    out[s, 3], out[s, 4], out[s, 5] = coin + usd / market.spot[s] + options, _held(book), stale
+
+
+@inner
+def _book_fill(
+    tape: Tape, book: Book, p: int, leg: int, kind: int, s: int, row: int, contracts: float, price: float, fee: float, time: int
+) -> None:
+    """Write a fill and move the coin; `fee` is per contract."""
+    paid = fee * abs(contracts)
+    book.cash[0] += -contracts * price - paid
+    out, n = tape.fills, tape.counts[0]
+    tape.counts[0] += 1
+    out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = book.trade[p], leg, kind, s, row
+    out[n, 5], out[n, 6], out[n, 7], out[n, 8], out[n, 9] = book.contract[p, leg], contracts, price, paid, time
+
+
+@inner
+def _note(tape: Tape, book: Book, s: int, p: int, action: int, reason: int, row: int, left: float, cost: float, now: int) -> None:
+    """Write a decision about an open position."""
+    _decide(tape, s, book.trade[p], action, reason, row, book.contract[p, 0], left, cost, book.premium[p], _held(book), book.units[p], now)
+
+
+@inner
+def _decide(
+    tape: Tape,
+    s: int,
+    trade: int,
+    action: int,
+    reason: int,
+    row: int,
+    contract: int,
+    left: float,
+    cost: float,
+    premium: float,
+    held: int,
+    units: float,
+    now: int,
+) -> None:
+    out, n = tape.decisions, tape.counts[1]
+    tape.counts[1] += 1
+    out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4], out[n, 5] = s, trade, action, reason, row, contract
+    out[n, 6], out[n, 7], out[n, 8], out[n, 9], out[n, 10], out[n, 11] = left, cost, premium, held, units, now

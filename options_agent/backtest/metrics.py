@@ -72,18 +72,17 @@ def max_drawdown(values: NDArray[np.float64]) -> float:
 
 
 def daily(ts: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The last value known at each UTC midnight within the range, and the final one: a regular grid for ratios."""
+    """The value last known at each UTC midnight of the range: a regular grid for ratios; the broken days at both ends are left out."""
     if values.size == 0:
         return values
-    midnights = np.arange(ts[0] - ts[0] % DAY_US + DAY_US, ts[-1] + 1, DAY_US)
-    at = np.searchsorted(ts, midnights, side="right") - 1
-    return np.append(np.append(values[0], values[at]), values[-1] if midnights.size == 0 or ts[-1] > midnights[-1] else np.empty(0))
+    midnights = np.arange(-(-ts[0] // DAY_US) * DAY_US, ts[-1] + 1, DAY_US)
+    return values[np.searchsorted(ts, midnights, side="right") - 1]
 
 
 def sharpe(ts: NDArray[np.int64], values: NDArray[np.float64]) -> float:
-    """Annualised Sharpe ratio of daily returns of `values`; NaN under ten days or without variation."""
+    """Annualised Sharpe ratio of daily returns of `values`; NaN under ten days, without variation, or after ruin."""
     grid = daily(ts, values)
-    if grid.size < 11:
+    if grid.size < 11 or not (grid > 0).all():
         return math.nan
     returns = grid[1:] / grid[:-1] - 1
     deviation = float(returns.std(ddof=1))

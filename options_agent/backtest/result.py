@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from options_agent.backtest.codes import ACTIONS, FILL_KINDS, FILL_SETTLE, HOLD, REASONS
 from options_agent.backtest.settlement import METHODS
 from options_agent.durable import write_bytes
 from options_agent.errors import DataError
@@ -27,27 +28,6 @@ if TYPE_CHECKING:
     from options_agent.settings import BacktestSettings
     from options_agent.strategies.rules import Strategy
 
-ACTIONS: Final = ("open", "skip", "hold", "close", "expire", "cancel")
-REASONS: Final = (
-    "none",
-    "entered",
-    "no_expiry",
-    "no_delta",
-    "no_quote",
-    "premium",
-    "spread",
-    "open_interest",
-    "capital",
-    "max_open",
-    "rules_hold",
-    "take_profit",
-    "stop",
-    "days_left",
-    "not_quoted",
-    "settled",
-    "waiting",
-)
-FILL_KINDS: Final = ("open", "close", "settle")
 TABLES: Final = ("fills", "trades", "ledger", "equity", "decisions")
 
 
@@ -84,9 +64,13 @@ class BacktestResult:
         return f"{self.strategy.name}-{self.underlying}-{self.start:%Y-%m-%d}-{self.end:%Y-%m-%d}-{self.run}"
 
 
-def fills_table(fills: NDArray[np.float64], history: History) -> pa.Table:
-    """Fills: trade, leg, kind, ts (microseconds), snapshot, row (-1: settled), instrument, contracts (sold < 0), price, fee, index."""
+def fills_table(fills: NDArray[np.float64], history: History, settlement: Settlement) -> pa.Table:
+    """Fills: trade, leg, kind, ts (microseconds), snapshot, row (-1: settled), instrument, contracts (sold < 0), price, fee, index.
+
+    The index is the snapshot's, and the delivery price where a contract settled.
+    """
     snapshot, contract = fills[:, 3].astype(np.int64), fills[:, 5].astype(np.int64)
+    index = np.where(fills[:, 2] == FILL_SETTLE, settlement.price[contract], np.asarray(history.index)[snapshot])
     return pa.table(
         {
             "trade": pa.array(fills[:, 0].astype(np.int64)),
@@ -99,7 +83,7 @@ def fills_table(fills: NDArray[np.float64], history: History) -> pa.Table:
             "contracts": pa.array(fills[:, 6]),
             "price": pa.array(fills[:, 7]),
             "fee": pa.array(fills[:, 8]),
-            "index": pa.array(np.asarray(history.index)[snapshot]),
+            "index": pa.array(index),
             "contract": pa.array(contract),
         }
     )
@@ -236,7 +220,7 @@ def decisions_table(decisions: NDArray[np.float64], history: History) -> pa.Tabl
 
     premium, cost = decisions[:, 8], decisions[:, 7]
     with np.errstate(divide="ignore", invalid="ignore"):
-        unrealised = np.where((decisions[:, 2] != 0) & (decisions[:, 2] != 1) & (premium > 0), (premium - cost) / premium, np.nan)
+        unrealised = np.where((decisions[:, 2] >= HOLD) & (premium > 0), (premium - cost) / premium, np.nan)
     return pa.table(
         {
             "ts": _stamps(decisions[:, 11].astype(np.int64)),
@@ -296,11 +280,11 @@ def load_report(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not {"schema_version", "run"} <= content.keys():
+        if not isinstance(content, dict) or not {"schema_version", "run"} <= content.keys():
             raise ValueError("no schema version and run in it")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"not a backtest report: {error}", place=str(path), remedy="run the backtest again") from error
-    return dict(content)
+    return content
 
 
 def _names(names: tuple[str, ...], codes: NDArray[np.float64]) -> pa.Array:

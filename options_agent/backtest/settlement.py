@@ -74,5 +74,6 @@ def settle(
         distance = abs(int(ts_us[best]) - int(expiry)) / MINUTE_US
         out.price[i], out.distance[i] = price[best], distance
         out.method[i] = NEAREST if distance <= max_distance_minutes else TOO_FAR
-        out.known_at[i] = max(int(expiry), int(ts_us[best]))
+        # only when as much time has passed after the expiry is it sure that no nearer price will come
+        out.known_at[i] = int(expiry) + abs(int(ts_us[best]) - int(expiry))
     return out
