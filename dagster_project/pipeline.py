@@ -152,8 +152,8 @@ def _market_data(stale: dict[str, list[Range]]) -> bool:
         _unchanged("harvest", "quality", "archive")
         return False
     processes = min(len(work), os.cpu_count() or 1)
-    # forked, a process costs nothing to start: everything is imported and no thread runs yet
-    context = multiprocessing.get_context("fork") if sys.platform == "linux" else multiprocessing.get_context("spawn")
+    # never forked: looking for stale days has started the threads of the file readers, and a fork would wait for them for ever
+    context = multiprocessing.get_context("spawn")
     children = []
     for n in range(processes):
         here, there = context.Pipe(duplex=False)

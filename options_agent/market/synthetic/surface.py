@@ -145,7 +145,9 @@ def quote_rows(
         out[i, 2] = mark if mark > 0.0 else math.nan
         out[i, 3] = math.nan if no_bid else lots(scale * math.exp(3.2 * uniform(seed, key, stamp, np.uint64(5))), scale)
         out[i, 4] = math.nan if no_ask else lots(scale * math.exp(3.2 * uniform(seed, key, stamp, np.uint64(6))), scale)
-        out[i, 5] = math.floor(bid_iv * 1e4 + 0.5) / 1e4 if 0.0 < bid_iv < 9.0 else math.nan  # beyond what volatility can explain there is none
+        out[i, 5] = (
+            math.floor(bid_iv * 1e4 + 0.5) / 1e4 if 0.0 < bid_iv < 9.0 else math.nan
+        )  # beyond what volatility can explain there is none
         out[i, 6] = math.floor(ask_iv * 1e4 + 0.5) / 1e4 if 0.0 < ask_iv < 9.0 else math.nan
         out[i, 7] = mark_iv
         out[i, 8] = math.floor(delta * 1e5 + 0.5) / 1e5
