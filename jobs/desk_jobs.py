@@ -16,6 +16,8 @@ from options_agent.settings import load_settings
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
 TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600", "dagster/retry_on_asset_or_op_failure": "false"}
+#: Given with every tick, too: a run request without configuration does not take the job's.
+LATEST: Final[dict[str, Any]] = {"ops": {"option_quotes": {"config": {"latest_only": True}}}}
 
 market_job = dg.define_asset_job(
     "market_data",
@@ -27,7 +29,7 @@ harvest_job = dg.define_asset_job(
     "live_harvest",
     selection=dg.AssetSelection.assets(option_quotes),
     description="The newest snapshot of the configured source into today's partition.",
-    config={"ops": {"option_quotes": {"config": {"latest_only": True}}}},
+    config=LATEST,
     tags=TAGS,
 )
 gaps_job = dg.define_asset_job("gaps", description="What is missing.", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS)
@@ -83,7 +85,8 @@ def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
         return dg.SkipReason(f"source {settings.source!r} is not live: there is nothing new to harvest")
     first, last = _names()
     today = context.scheduled_execution_time.date().isoformat()
-    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}", tags=ranged(f"{today}|{first}", f"{today}|{last}"))
+    key = f"{context.scheduled_execution_time:%Y%m%dT%H%M}"
+    return dg.RunRequest(run_key=key, run_config=LATEST, tags=ranged(f"{today}|{first}", f"{today}|{last}"))
 
 
 @dg.schedule(

@@ -69,7 +69,7 @@ def delivery_fee(expiry: dt.datetime, worth: float) -> float:
     return min(0.00015, 0.125 * worth)
 
 
-def delivery_price(expiry: dt.datetime, prices: list[Row], window: int) -> tuple[float | None, dt.datetime, str]:
+def delivery_price(expiry: dt.datetime, prices: list[Row], window: int, reach: int) -> tuple[float | None, dt.datetime, str]:
     """Price, when it was known, and how it was found."""
     opens = expiry - dt.timedelta(minutes=window)
     inside = [p for p in prices if p["kind"] == "index" and opens < p["ts"] <= expiry]
@@ -81,7 +81,7 @@ def delivery_price(expiry: dt.datetime, prices: list[Row], window: int) -> tuple
         return None, expiry, "none"
     nearest = min(prices, key=lambda p: (abs(p["ts"] - expiry), p["ts"]))
     distance = abs(nearest["ts"] - expiry)
-    return nearest["price"], expiry + distance, "nearest_price"
+    return nearest["price"], expiry + distance, "nearest_price" if distance <= dt.timedelta(minutes=reach) else "too_far"
 
 
 def side_price(row: Row, buying: bool, crossing: float) -> float | None:
@@ -98,7 +98,7 @@ def side_price(row: Row, buying: bool, crossing: float) -> float | None:
 def play(quotes: list[Row], prices: list[Row], strategy: dict[str, Any], underlying: str, **settings: Any) -> Outcome:
     """Play `strategy` (a `Strategy` as plain data) over quotes (any order) and prices (in order of time).
 
-    Settings: capital_coin, latency_seconds, crossing, settlement_window_minutes.
+    Settings: capital_coin, latency_seconds, crossing, settlement_window_minutes, settlement_max_distance_minutes.
     """
     return _Desk(quotes, prices, strategy, underlying, settings).run()
 
@@ -108,6 +108,7 @@ class _Desk:
         self.prices, self.strategy, self.settings = prices, strategy, settings
         self.legs, self.exits, self.entry, self.filters = (strategy[k] for k in ("legs", "exit", "entry", "filters"))
         self.crossing, self.latency = settings["crossing"], dt.timedelta(seconds=settings["latency_seconds"])
+        self.settlement = (settings["settlement_window_minutes"], settings["settlement_max_distance_minutes"])
         self.lot = LOT[underlying]
         self.chains: list[tuple[dt.datetime, float, dict[str, Row]]] = []
         index, known = math.nan, dt.datetime.min.replace(tzinfo=dt.UTC)
@@ -151,7 +152,7 @@ class _Desk:
         for position in list(self.open):
             if position.expiry > now:
                 continue
-            price, known, method = delivery_price(position.expiry, self.prices, self.settings["settlement_window_minutes"])
+            price, known, method = delivery_price(position.expiry, self.prices, *self.settlement)
             if price is None or known > now:
                 continue
             trade = self.out.trades[position.number]

@@ -46,7 +46,8 @@ def agree(result: BacktestResult, expected: reference.Outcome) -> None:
 
 def both(world: World, strategy: Strategy, **settings: Any) -> BacktestResult:
     """Play both and compare."""
-    full = {"capital_coin": 1.0, "latency_seconds": 0.0, "crossing": 1.0, "settlement_window_minutes": 30, **settings}
+    full = {"capital_coin": 1.0, "latency_seconds": 0.0, "crossing": 1.0, **settings}
+    full |= {"settlement_window_minutes": 30, "settlement_max_distance_minutes": 180}
     result = world.play(strategy, **full)
     agree(result, reference.play(world.quotes, world.prices, strategy.as_dict(), world.underlying, **full))
     return result
