@@ -1,14 +1,17 @@
-"""What the engine can do and why, as names and as the numbers the compiled loop writes for them."""
+"""What the engine can do and why, as names and as the numbers the compiled loop writes for them.
+
+The numbers are floats: the loop writes float arrays, and an integer constant would have every function compiled anew for it.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 ACTIONS: Final = ("open", "skip", "hold", "close", "expire", "cancel")
-OPEN, SKIP, HOLD, CLOSE, EXPIRE, CANCEL = range(len(ACTIONS))
+OPEN, SKIP, HOLD, CLOSE, EXPIRE, CANCEL = map(float, range(len(ACTIONS)))
 
 FILL_KINDS: Final = ("open", "close", "settle")
-FILL_OPEN, FILL_CLOSE, FILL_SETTLE = range(len(FILL_KINDS))
+FILL_OPEN, FILL_CLOSE, FILL_SETTLE = map(float, range(len(FILL_KINDS)))
 
 #: Name of a reason and what it says to a person; the number is the place in this order.
 REASONS_IN_WORDS: Final[dict[str, str]] = {
@@ -45,4 +48,4 @@ REASONS: Final = tuple(REASONS_IN_WORDS)
     DAYS_LEFT,
     NOT_QUOTED,
     SETTLED,
-) = range(len(REASONS))
+) = map(float, range(len(REASONS)))

@@ -102,8 +102,10 @@ def _settle(s: int, market: Market, legs: Legs, book: Book, tape: Tape) -> None:
             inside = price - strike if market.contract_call[c] == 1 else strike - price
             worth = max(inside, 0.0) / price
             fee = min(market.delivery[c, 0], market.delivery[c, 1] * worth)
-            _book_fill(tape, book, p, leg, FILL_SETTLE, s, -1, -legs.side[leg] * book.units[p] * legs.ratio[leg], worth, fee, known)
-        _note(tape, book, s, p, EXPIRE, SETTLED, -1, 0.0, 0.0, market.known_at[s])
+            _book_fill(
+                tape, book, p, leg, FILL_SETTLE, s, np.int64(-1), -legs.side[leg] * book.units[p] * legs.ratio[leg], worth, fee, known
+            )
+        _note(tape, book, s, p, EXPIRE, SETTLED, np.int64(-1), 0.0, 0.0, market.known_at[s])
         book.trade[p] = FREE
 
 
@@ -152,7 +154,21 @@ def _fill_order(s: int, market: Market, legs: Legs, rules: Rules, book: Book, ta
         return
     row = book.order_row[0]
     fresh = row if market.row_snapshot[row] == s else -1
-    _decide(tape, s, tape.counts[2], CANCEL, reason, fresh, market.row_contract[row], 0.0, 0.0, 0.0, _held(book), 0.0, market.known_at[s])
+    _decide(
+        tape,
+        s,
+        tape.counts[2],
+        CANCEL,
+        reason,
+        fresh,
+        np.int64(market.row_contract[row]),
+        0.0,
+        0.0,
+        0.0,
+        _held(book),
+        0.0,
+        market.known_at[s],
+    )
     tape.counts[2] += 1  # the number stays with the order that was never filled
 
 
@@ -196,7 +212,7 @@ def _judge(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: T
 
 
 @inner
-def _enter(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> int:
+def _enter(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: Tape) -> float:
     """Open a position, or say why not."""
     chosen = book.chosen
     chosen[0] = -1
@@ -210,7 +226,7 @@ def _enter(s: int, market: Market, legs: Legs, rules: Rules, book: Book, tape: T
                 reason = CAPITAL
     entered = reason == ENTERED
     row = chosen[0]
-    contract = market.row_contract[row] if row >= 0 else -1
+    contract = np.int64(market.row_contract[row] if row >= 0 else -1)
     action, trade = (OPEN, tape.counts[2]) if entered else (SKIP, -1)
     _decide(tape, s, trade, action, reason, row, contract, left, premium, premium, held, units, market.known_at[s])
     if entered and rules.latency_us > 0.0:
@@ -279,7 +295,17 @@ def _strike(s: int, stale: int, market: Market, legs: Legs, book: Book, tape: Ta
 
 @inner
 def _book_fill(
-    tape: Tape, book: Book, p: int, leg: int, kind: int, s: int, row: int, contracts: float, price: float, fee: float, time: int
+    tape: Tape,
+    book: Book,
+    p: int,
+    leg: int,
+    kind: float,
+    s: int,
+    row: int | np.int64,
+    contracts: float,
+    price: float,
+    fee: float,
+    time: int,
 ) -> None:
     """Write a fill and move the coin; `fee` is per contract."""
     paid = fee * abs(contracts)
@@ -291,7 +317,9 @@ def _book_fill(
 
 
 @inner
-def _note(tape: Tape, book: Book, s: int, p: int, action: int, reason: int, row: int, left: float, cost: float, now: int) -> None:
+def _note(
+    tape: Tape, book: Book, s: int, p: int, action: float, reason: float, row: int | np.int64, left: float, cost: float, now: int
+) -> None:
     """Write a decision about an open position."""
     _decide(tape, s, book.trade[p], action, reason, row, book.contract[p, 0], left, cost, book.premium[p], _held(book), book.units[p], now)
 
@@ -301,10 +329,10 @@ def _decide(
     tape: Tape,
     s: int,
     trade: int,
-    action: int,
-    reason: int,
-    row: int,
-    contract: int,
+    action: float,
+    reason: float,
+    row: int | np.int64,
+    contract: int | np.int64,
     left: float,
     cost: float,
     premium: float,

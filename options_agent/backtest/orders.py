@@ -139,7 +139,7 @@ def pick_row(market: Market, group: int, target: float, tolerance: float) -> int
 
 
 @inner
-def choose(s: int, market: Market, legs: Legs, rules: Rules, chosen: NDArray[np.int64]) -> tuple[int, float, float]:
+def choose(s: int, market: Market, legs: Legs, rules: Rules, chosen: NDArray[np.int64]) -> tuple[float, float, float]:
     """Fill `chosen` with a row per leg at the expiry nearest the target.
 
     Returns:
