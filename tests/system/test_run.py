@@ -173,12 +173,14 @@ def test_ctrl_c_ends_everything_within_ten_seconds(desk: Run, home: Path) -> Non
 def test_a_second_run_recomputes_nothing_and_kill_9_leaves_nothing_that_blocks_a_third(desk: Run, home: Path) -> None:
     assert desk.process.poll() is not None
     second = _start(home)
-    second.wait_for(UP, 240)
+    try:
+        second.wait_for(UP, 240)
+        mark = _mark(home)
+    finally:
+        second.process.kill()
+        second.process.wait()
     for stage in ("harvest", "quality", "archive", "regimes", "backtests", "training"):
         assert re.search(rf"{stage}\s+\d+/\d+\s+unchanged", second.text), second.text
-    mark = _mark(home)
-    second.process.kill()
-    second.process.wait()
     deadline = time.monotonic() + 15
     while marked(mark) and time.monotonic() < deadline:
         time.sleep(0.1)
