@@ -98,7 +98,7 @@ def side_price(row: Row, buying: bool, crossing: float) -> float | None:
 def play(quotes: list[Row], prices: list[Row], strategy: dict[str, Any], underlying: str, **settings: Any) -> Outcome:
     """Play `strategy` (a `Strategy` as plain data) over quotes (any order) and prices (in order of time).
 
-    Settings: capital_coin, latency_seconds, crossing, settlement_window_minutes, settlement_max_distance_minutes.
+    Settings: capital_coin, latency_seconds, crossing, settlement_window_minutes, settlement_max_distance_minutes (180).
     """
     return _Desk(quotes, prices, strategy, underlying, settings).run()
 
@@ -108,7 +108,7 @@ class _Desk:
         self.prices, self.strategy, self.settings = prices, strategy, settings
         self.legs, self.exits, self.entry, self.filters = (strategy[k] for k in ("legs", "exit", "entry", "filters"))
         self.crossing, self.latency = settings["crossing"], dt.timedelta(seconds=settings["latency_seconds"])
-        self.settlement = (settings["settlement_window_minutes"], settings["settlement_max_distance_minutes"])
+        self.settlement = (settings["settlement_window_minutes"], settings.get("settlement_max_distance_minutes", 180))
         self.lot = LOT[underlying]
         self.chains: list[tuple[dt.datetime, float, dict[str, Row]]] = []
         index, known = math.nan, dt.datetime.min.replace(tzinfo=dt.UTC)
