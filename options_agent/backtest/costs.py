@@ -37,8 +37,12 @@ class FeeVersion:
 
 SCHEDULES: Final[dict[str, tuple[FeeVersion, ...]]] = {
     "deribit": (
-        FeeVersion(dt.date(2016, 1, 1), 0.0004, 0.20, 0.0002, 0.20, "archived fee page of 2016-2018"),
-        FeeVersion(dt.date(2019, 1, 1), 0.0004, 0.125, 0.0002, 0.125, "archived fee page, about 2019"),
+        FeeVersion(
+            dt.date(2016, 1, 1), 0.0004, 0.20, 0.00015, 0.125, "archived fee page of 2016-2018; delivery as today, for want of a source"
+        ),
+        FeeVersion(
+            dt.date(2019, 1, 1), 0.0004, 0.125, 0.00015, 0.125, "archived fee page, about 2019; delivery as today, for want of a source"
+        ),
         FeeVersion(dt.date(2020, 1, 1), 0.0003, 0.125, 0.00015, 0.125, "fee page: options 0.03 %, delivery 0.015 %, cap 12.5 %"),
     ),
     "none": (FeeVersion(dt.date(2000, 1, 1), 0.0, 0.0, 0.0, 0.0, "no fees: for comparison only"),),

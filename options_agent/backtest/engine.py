@@ -15,6 +15,7 @@ from options_agent.backtest import kernel, orders
 from options_agent.backtest.codes import REASONS_IN_WORDS
 from options_agent.backtest.costs import delivery_fees, schedule, trading_fees
 from options_agent.backtest.metrics import measure
+from options_agent.backtest.provenance import code_sha256
 from options_agent.backtest.result import BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
 from options_agent.backtest.settlement import METHODS, TOO_FAR, Settlement, settle
 from options_agent.contracts import settlement_of, specification
@@ -61,7 +62,7 @@ def run_backtest(history: History, strategy: Strategy, settings: BacktestSetting
     trades = trades_of(fills, history, played.settlement, strategy)
     equity = equity_table(played.equity, history)
     decisions = decisions_table(played.decisions, history)
-    run = fingerprint(ENGINE_VERSION, history.fingerprint, strategy.as_dict(), settings)[:12]
+    run = fingerprint(ENGINE_VERSION, code_sha256(), history.fingerprint, strategy.as_dict(), settings)[:12]
     reasons = inconclusive_reasons(trades, decisions, settings, _expired_unpaid(fills, history))
     return BacktestResult(
         run=run,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
-import subprocess
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from options_agent import __version__
 from options_agent.backtest.by_regime import regime_performance
+from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
 from options_agent.durable import write_bytes, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
     from options_agent.backtest.result import BacktestResult
@@ -122,30 +121,6 @@ def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
         }
     )
     return content
-
-
-@lru_cache(maxsize=1)
-def code_sha256() -> str:
-    """Hash of the sources a result depends on: this package's and those of strategies and pricing."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for folder in ("backtest", "strategies", "pricing"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=1)
-def code_commit() -> str | None:
-    """The commit of the checkout this runs from, with `+changes` where files differ; None outside one."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        answer = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+changes"], cwd=root, capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None
 
 
 def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:

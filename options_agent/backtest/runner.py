@@ -25,7 +25,8 @@ STAGE: Final = "backtest"
 
 def backtest_fingerprint(lake: Lake, settings: Settings, strategy: Strategy, underlying: str, start: dt.date, end: dt.date) -> str:
     """What a report depends on: the clean days and series of the range, the regimes, the rules, the settings and the code."""
-    from options_agent.backtest.report import REPORT_VERSION, code_sha256
+    from options_agent.backtest.provenance import code_sha256
+    from options_agent.backtest.report import REPORT_VERSION
 
     clean = [
         (d, r.fingerprint)

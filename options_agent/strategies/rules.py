@@ -96,6 +96,8 @@ class Strategy:
             problems.append("share is above 0 and at most 1")
         if self.collateral == "cash" and any(leg.side == "sell" and leg.right == "C" for leg in self.legs):
             problems.append("cash does not secure a short call")
+        if self.collateral == "coin" and any(leg.side == "sell" and leg.right == "P" for leg in self.legs):
+            problems.append("a coin does not secure a short put")
         if problems:
             raise SettingsError(f"strategy {self.name!r} is not sound: {'; '.join(problems)}", remedy="correct the named fields")
 
