@@ -1,11 +1,12 @@
 """Stage archive: judged days in an object store, proven."""
 
 import datetime as dt
+from collections.abc import Iterator
 
 import dagster as dg
 
 from assets.quality import CLEAN, QUARANTINED
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh, tell_run
 from dagster_project.partitions import market_days, underlying_and_day
 from resources.desk import Desk
 
@@ -20,7 +21,7 @@ from resources.desk import Desk
     backfill_policy=ONE_RUN,
     freshness_policy=fresh(warn=dt.timedelta(hours=26), fail=dt.timedelta(hours=50)),
 )
-def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> dg.MaterializeResult:
+def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.MaterializeResult]:
     """Clean and quarantined days in the archive (local folder, S3), put only if absent, each with SHA-256 in a manifest.
 
     Restored and proven byte for byte by `options-agent archive restore`. Some 10 ms a day locally, 50 ms on S3.
@@ -30,10 +31,10 @@ def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materia
     lake, archive = desk.lake(), desk.archive()
     total = 0
     for key, receipt in each_partition(context, "archive", lambda k: archive_day(lake, archive, *underlying_and_day(k))):
-        context.add_asset_metadata(counts(receipt), partition_key=key)
+        context.add_asset_metadata(counts(receipt, "rows"), partition_key=key)
         total += receipt.counts["bytes"]
-    day_pictures(context, lake, "archive", ("quotes", "bytes"), dg.AssetKey("archived_quotes"))
-    return dg.MaterializeResult(metadata=of_run(context, bytes_of_run=total, archive=archive.files.url))
+    yield dg.MaterializeResult(metadata={"archive": archive.files.url})
+    tell_run(context, lake, "archive", ("quotes", "bytes"), "archived_quotes", bytes=total)
 
 
 @dg.asset_check(

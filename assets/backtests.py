@@ -57,7 +57,7 @@ def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
     headline = {k: report["metrics"][k] for k in ("return_coin", "return_usd", "max_drawdown_coin", "sharpe_coin", "win_rate")}
     return {
         **counts(receipt),
-        **{k: float(v) for k, v in headline.items() if v is not None},
+        **{k: round(float(v), 6) for k, v in headline.items() if v is not None},
         "status": report["status"],
         "why": "; ".join(report["status_reasons"]) or "-",
         "report": dg.MetadataValue.path(receipt.details["report"]),

@@ -1,11 +1,12 @@
 """Stage harvest: raw quotes from the configured source, and the holes in them."""
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh, tell_run
 from dagster_project.partitions import market_days, underlying_and_day, underlyings
 from resources.desk import Desk
 
@@ -29,7 +30,7 @@ class HarvestConfig(dg.Config):
     pool="exchange",
     freshness_policy=fresh(warn=dt.timedelta(minutes=40), fail=dt.timedelta(hours=2)),
 )
-def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> dg.MaterializeResult:
+def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> Iterator[dg.MaterializeResult]:
     """Raw option chains, one immutable Parquet file per snapshot, with index prices, DVOL and funding beside them.
 
     Lies in `lake/{network}/raw`. Costs about 10 ms a snapshot; days whose source did not change cost nothing.
@@ -45,10 +46,10 @@ def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: Harvest
         return live or harvest_day(source, lake, underlying, day)
 
     for key, receipt in each_partition(context, "harvest", work):
-        context.add_asset_metadata(counts(receipt), partition_key=key)
+        context.add_asset_metadata(counts(receipt, "rows"), partition_key=key)
         total += receipt.counts["rows"]
-    day_pictures(context, lake, "harvest", ("rows", "snapshots"), dg.AssetKey("option_quotes"))
-    return dg.MaterializeResult(metadata=of_run(context, rows_of_run=total, source=source.name, lake=f"{lake.root}/{lake.network}/raw"))
+    yield dg.MaterializeResult(metadata={"source": source.name, "lake": f"{lake.root}/{lake.network}/raw"})
+    tell_run(context, lake, "harvest", ("rows", "snapshots"), "option_quotes", rows=total)
 
 
 @dg.asset(
@@ -71,7 +72,7 @@ def harvest_gaps(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materializ
         rows = [dg.TableRecord(row) for row in receipt.details["gaps"][-50:]]
         context.add_asset_metadata({**counts(receipt), **({"gaps_found": dg.MetadataValue.table(rows)} if rows else {})}, partition_key=key)
         found += receipt.counts["gaps"]
-    return dg.MaterializeResult(metadata=of_run(context, gaps_of_run=found))
+    return dg.MaterializeResult(metadata={"gaps_of_run": found})
 
 
 @dg.asset_check(asset=harvest_gaps, description="No snapshot is missing. A hole stays a warning: what was not harvested live is gone.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.harvest import option_quotes
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, day_pictures, each_partition, fresh, of_run
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh, tell_run
 from dagster_project.partitions import market_days, underlying_and_day
 from resources.desk import Desk
 
@@ -60,15 +60,15 @@ def judge_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.M
     worst, unequal = ("", 0.0), []
 
     for key, receipt in each_partition(context, "quality", lambda k: judge_day(lake, *underlying_and_day(k), settings=settings)):
-        context.add_asset_metadata(counts(receipt), asset_key=CLEAN, partition_key=key)
+        context.add_asset_metadata(counts(receipt, "clean"), asset_key=CLEAN, partition_key=key)
         context.add_asset_metadata(_quarantined(receipt), asset_key=QUARANTINED, partition_key=key)
         total.update(receipt.counts)
         worst = max(worst, (key, receipt.counts["quarantined"] / max(receipt.counts["rows_in"], 1)), key=lambda pair: pair[1])
         if receipt.counts["rows_in"] != receipt.counts["clean"] + receipt.counts["quarantined"]:
             unequal.append(key)
-    day_pictures(context, lake, "quality", ("clean", "quarantined"), CLEAN)
-    yield dg.MaterializeResult(asset_key=CLEAN, metadata=of_run(context, rows_of_run=total["clean"]))
-    yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=of_run(context, rows_of_run=total["quarantined"]))
+    yield dg.MaterializeResult(asset_key=CLEAN)
+    yield dg.MaterializeResult(asset_key=QUARANTINED)
+    tell_run(context, lake, "quality", ("clean", "quarantined"), "clean_quotes", clean=total["clean"], quarantined=total["quarantined"])
     yield from _verdicts(total, worst, unequal, settings.quality.max_quarantine_rate)
 
 

@@ -64,30 +64,30 @@ def rows_of(receipt: Receipt) -> int:
     return next((receipt.counts[name] for name in ("rows", "rows_in", "quotes", "train") if name in receipt.counts), 0)
 
 
-def counts(receipt: Receipt) -> dict[str, Any]:
-    """A receipt's numbers as metadata; rules that caught nothing are left out."""
+def counts(receipt: Receipt, rows: str | None = None) -> dict[str, Any]:
+    """A receipt's numbers as metadata; rules that caught nothing are left out. `rows` names the count of the partition's rows."""
     shown = {k: v for k, v in receipt.counts.items() if v or not k.startswith(("rule:", "warn:"))}
-    row_count = {"dagster/partition_row_count": dg.MetadataValue.int(rows_of(receipt))}
+    row_count = {"dagster/partition_row_count": dg.MetadataValue.int(receipt.counts[rows])} if rows else {}
     return row_count | {k.replace(":", "_"): dg.MetadataValue.int(v) for k, v in shown.items()}
 
 
-def of_run(context: dg.AssetExecutionContext, **numbers: str | int) -> dict[str, str | int]:
-    """What is true of a whole run: its partitions and totals."""
-    keys = context.partition_keys
-    return {"partitions_of_run": f"{keys[0]} to {keys[-1]} ({len(keys)})", **numbers}
+def tell_run(context: dg.AssetExecutionContext, lake: Lake, stage: str, names: tuple[str, ...], asset: str, **numbers: str | int) -> None:
+    """Observe, once for the whole run, what it worked on, its totals, and a picture of the stage's last months.
 
-
-def day_pictures(context: dg.AssetExecutionContext, lake: Lake, stage: str, names: tuple[str, ...], asset: dg.AssetKey) -> None:
-    """Hang a picture of the stage's last months on the newest partition of each underlying that this run worked on."""
+    After the materializations, so that the asset's page shows it beside the newest of them.
+    """
     from options_agent.lake.plot import plot_by_day
     from options_agent.lake.receipts import receipts
 
-    if len(context.partition_keys) < 2:  # a live harvest, every quarter of an hour, draws nothing
+    keys = context.partition_keys
+    if len({key.split("|")[0] for key in keys}) < 2:  # the schedules' runs, of one day, draw nothing
         return
-    for key in {key.split("|")[-1]: key for key in context.partition_keys}.values():
-        underlying = key.split("|")[-1]
-        png = plot_by_day(receipts(lake, stage, underlying)[-_DAYS_DRAWN:], names, f"{underlying}, {stage}")
-        context.add_asset_metadata({"by_day": picture(png)}, asset_key=asset, partition_key=key)
+    pictures = {
+        f"{underlying}_by_day": picture(plot_by_day(receipts(lake, stage, underlying)[-_DAYS_DRAWN:], names, f"{underlying}, {stage}"))
+        for underlying in dict.fromkeys(key.split("|")[-1] for key in keys)
+    }
+    run = {"partitions": f"{keys[0]} to {keys[-1]} ({len(keys)})", **numbers, **pictures}
+    context.log_event(dg.AssetObservation(asset, description="the run as a whole", metadata=run))
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:

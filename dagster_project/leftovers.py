@@ -11,8 +11,8 @@ import dagster as dg
 if TYPE_CHECKING:
     from options_agent.settings import Settings
 
-#: Host, process and its start: of whom a run of the pipeline is.
-OWNER_TAG: Final = "options_agent/process"
+#: Host, process and its start: of whom a run of the pipeline is. The prefix hides it in the pages.
+OWNER_TAG: Final = ".dagster/options_agent_process"
 _UNFINISHED: Final = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
 
 

@@ -181,7 +181,11 @@ def _market_data_of(work: dict[str, list[Range]], answer: Connection) -> None:
         with dg.DagsterInstance.get() as instance:
             for family, ranges in work.items():
                 for first, last in ranges:
-                    _run(instance, "market_data", tags=ranged(f"{first}|{family}", f"{last}|{family}"))
+                    _run(
+                        instance,
+                        "market_data",
+                        tags={"quotes": f"{family} {first} to {last}", **ranged(f"{first}|{family}", f"{last}|{family}")},
+                    )
     except (PipelineError, OptionsAgentError) as error:
         problem = str(error)
     answer.send(problem)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> OrchestratedDesk:
-    """An empty desk."""
-    return desk_at(tmp_path / "home")
+    """An empty desk of one underlying."""
+    return desk_at(tmp_path / "home", underlyings=("BTC",))
 
 
 @pytest.fixture(scope="module")

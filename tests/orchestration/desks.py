@@ -40,7 +40,10 @@ class OrchestratedDesk:
 
     def with_settings(self, **changes: Any) -> OrchestratedDesk:
         """The same desk under other settings."""
-        return OrchestratedDesk(load_settings(**{"home": self.settings.home, "_env_file": None} | changes), self.variables)
+        return OrchestratedDesk(
+            load_settings(**{"home": self.settings.home, "underlyings": self.settings.underlyings, "_env_file": None} | changes),
+            self.variables,
+        )
 
     @property
     def environment(self) -> dict[str, str]:
