@@ -12,8 +12,9 @@ from options_agent.settings import Settings, load_settings
 
 pytest_plugins = ["tests.servers.mlflow", "tests.servers.s3"]
 
-# Machines are noisy and kernels compile on first use: a law fails on its merits, never on the clock.
-hypothesis_settings.register_profile("desk", deadline=None)
+# Machines are noisy and kernels compile on first use: a law fails on its merits, never on the clock. CI draws the same
+# examples every time; a developer's run goes on looking for new ones.
+hypothesis_settings.register_profile("desk", deadline=None, derandomize="CI" in os.environ)
 hypothesis_settings.load_profile("desk")
 
 REPOSITORY = Path(__file__).resolve().parents[1]

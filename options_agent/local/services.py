@@ -121,9 +121,10 @@ class Desk:
         return variables
 
     def start_servers(self) -> None:
-        """Start MLflow, Dagster's web server and daemon; does not wait for them."""
+        """Start MLflow, Dagster's web server and daemon; waits for the orchestrator's storage to be made, for nothing else."""
         if self.settings.mlflow_tracking_uri and self.settings.mlflow_tracking_uri.startswith(f"http://{LOOPBACK}:"):
             self._start("mlflow", self._mlflow_command(), health=f"{self.settings.mlflow_tracking_uri}/health")
+        self._make_storage()
         port = str(self.settings.dagster_url).rsplit(":", 1)[1]
         location = ["-m", "dagster_project.definitions", "-d", str(REPOSITORY)]
         web = [sys.executable, "-m", "dagster_webserver", "-h", LOOPBACK, "-p", port, *location]
@@ -174,6 +175,26 @@ class Desk:
                 process.kill()
         self.services.clear()
         _state_file(self.settings).unlink(missing_ok=True)
+
+    def _make_storage(self) -> None:
+        """Create Dagster's tables in one process: several that start together on an empty storage would each stamp them.
+
+        Raises:
+            ServiceError: the storage cannot be made.
+        """
+        made = self.dagster_home / ".storage-made"
+        if made.exists():
+            return
+        script = "import dagster as dg; dg.DagsterInstance.get().get_runs(limit=1)"
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=self.environment(), cwd=REPOSITORY, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no word why"])[-1]
+            raise ServiceError(
+                f"Dagster's storage cannot be made: {last}", place=str(self.dagster_home), remedy="see `options-agent doctor`"
+            )
+        made.touch()
 
     def _mlflow_command(self) -> list[str]:
         folder = self.settings.home / "mlflow" / self.settings.network

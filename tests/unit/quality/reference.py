@@ -194,11 +194,12 @@ def fitted_smile(quotes: list[Row], group: list[int]) -> tuple[list[float], list
     powers = np.vander(u, 4, increasing=True)
     off = np.abs(target[mask] - np.median(target[mask]))
     weight = np.where(off > 4 * max(1.4826 * np.median(off), 0.05), 0.05, 1.0)
-    for _ in range(12):
-        root = np.sqrt(weight)
-        beta = np.linalg.lstsq(powers[mask] * root[:, None], target[mask] * root, rcond=None)[0]
+    for turn in range(12):  # a line first, a parabola, then the cubic; a scale not taken for small before it can be trusted
+        root, order = np.sqrt(weight), min(2 + turn // 3, 4)
+        low = np.linalg.lstsq(powers[mask][:, :order] * root[:, None], target[mask] * root, rcond=None)[0]
+        beta = np.append(low, np.zeros(4 - order))
         off = np.abs(target[mask] - powers[mask] @ beta)
-        spread = max(1.4826 * np.median(off), 1e-4)
+        spread = max(1.4826 * np.median(off), 0.08 * 0.4**turn, 1e-4)
         weight = np.where(off < 4.685 * spread, (1 - (off / (4.685 * spread)) ** 2) ** 2, 0.0)
     fitted = np.exp(powers @ beta)
     return list(fitted), list(fitted * spread)
