@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 Network = Literal["mainnet", "testnet", "synthetic"]
 SourceName = Literal["synthetic", "recorded", "lake"]
 
+#: Storage classes an object can be read from at once, by the archive's scheme. S3's GLACIER and DEEP_ARCHIVE take hours.
+STORAGE_CLASSES: Final[dict[str, tuple[str, ...]]] = {
+    "s3": ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
+    "gs": ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"),
+}
+
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
 
 
@@ -86,6 +92,15 @@ class AlertSettings(_Group):
     gap_grace_minutes: float = Field(5.0, ge=0, description="how late a snapshot may be before a gap is open")
 
 
+class RetentionSettings(_Group):
+    """Days a layer stays in the lake once the archive is proven to hold it; none set = kept for ever."""
+
+    raw_days: int | None = Field(None, ge=2, description="raw snapshots; their compacted day is archived first")
+    clean_days: int | None = Field(None, ge=2, description="clean days: backtests read these, so keep what they span")
+    quarantine_days: int | None = Field(None, ge=2, description="quarantined days")
+    drill_days: int = Field(3, ge=1, description="archived days of each underlying that the monthly restore drill brings back")
+
+
 class Settings(BaseSettings):
     """All settings of a desk."""
 
@@ -98,7 +113,10 @@ class Settings(BaseSettings):
     profile: Literal["local", "postgres"] = "local"
     home: Path = Path(".options-agent")
     lake_root: str | None = Field(None, description="any fsspec URL; default: {home}/lake")
-    archive_root: str | None = Field(None, description="any fsspec URL, for instance s3://bucket/archive; default: {home}/archive")
+    archive_root: str | None = Field(None, description="any fsspec URL: s3://bucket/archive, gs://bucket/archive; default: {home}/archive")
+    archive_storage_class: str | None = Field(
+        None, description="of archived days: on S3 STANDARD_IA, GLACIER_IR..., on GCS NEARLINE, COLDLINE, ARCHIVE; default: the bucket's"
+    )
     underlyings: tuple[str, ...] = ("BTC", "ETH")
     region: str = Field("local", pattern=r"^[a-z0-9]+$")
     interval_minutes: int = Field(60, ge=1, description="grid of historical harvests")
@@ -109,6 +127,10 @@ class Settings(BaseSettings):
     s3_access_key_id: SecretStr | None = None
     s3_secret_access_key: SecretStr | None = None
     s3_region: str = "us-east-1"
+    gcs_endpoint_url: str | None = Field(None, description="another host that speaks Google Cloud Storage's JSON API; default: Google's")
+    gcs_token: SecretStr | None = Field(
+        None, description="path of a service account's key file, google_default, cloud or anon; default: what the machine has"
+    )
 
     postgres_url: SecretStr | None = Field(None, description="postgresql:// URL; profile postgres starts its own when absent")
     mlflow_tracking_uri: str | None = None
@@ -119,13 +141,14 @@ class Settings(BaseSettings):
     quality: QualitySettings = QualitySettings()
     backtest: BacktestSettings = BacktestSettings()
     alerts: AlertSettings = AlertSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @field_validator("home")
     @classmethod
     def _absolute_home(cls, home: Path) -> Path:
         return home.expanduser().resolve()
 
-    @field_serializer("lake_root", "archive_root", "s3_endpoint_url", "mlflow_tracking_uri", "dagster_url")
+    @field_serializer("lake_root", "archive_root", "s3_endpoint_url", "gcs_endpoint_url", "mlflow_tracking_uri", "dagster_url")
     def _dumped_without_password(self, url: str | None) -> str | None:
         return url if url is None else _without_password(url)
 
@@ -140,6 +163,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"source={self.source!r} does not belong to network={self.network!r}: "
                 "synthetic quotes live on the synthetic network only; set both OPTIONS_AGENT_SOURCE and OPTIONS_AGENT_NETWORK"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _storage_class_is_the_archives(self) -> Self:
+        scheme = self.archive_url.split("://", 1)[0] if "://" in self.archive_url else "file"
+        known = STORAGE_CLASSES.get(scheme, ())
+        if self.archive_storage_class is not None and self.archive_storage_class not in known:
+            raise ValueError(
+                f"archive_storage_class={self.archive_storage_class!r} is none of an archive at {scheme}://: "
+                f"{', '.join(known) or 'only s3:// and gs:// have any'} (those that cannot be read at once would end every proof)"
             )
         return self
 
@@ -162,6 +196,14 @@ class Settings(BaseSettings):
     def state_dir(self) -> Path:
         """Small state of this network: open alerts, pending tracking, running processes."""
         return self.home / "state" / self.network
+
+    def options_for(self, url: str) -> dict[str, object]:
+        """fsspec options for a URL, by its scheme; empty where nothing is set, so that the machine's own credentials apply."""
+        scheme = url.split("://", 1)[0] if "://" in url else "file"
+        if scheme in {"gs", "gcs"}:
+            token = self.gcs_token.get_secret_value() if self.gcs_token else None
+            return {name: value for name, value in (("endpoint_url", self.gcs_endpoint_url), ("token", token)) if value}
+        return self.storage_options if scheme in {"s3", "s3a"} else {}
 
     @property
     def storage_options(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ from hypothesis import settings as hypothesis_settings
 
 from options_agent.settings import Settings, load_settings
 
-pytest_plugins = ["tests.servers.mlflow", "tests.servers.s3"]
+pytest_plugins = ["tests.servers.gcs", "tests.servers.mlflow", "tests.servers.s3"]
 
 # Machines are noisy and kernels compile on first use: a law fails on its merits, never on the clock. CI draws the same
 # examples every time; a developer's run goes on looking for new ones.

@@ -122,7 +122,7 @@ def reachable(settings: Settings) -> list[Finding]:
     for name, url in (("lake", settings.lake_url), ("archive", settings.archive_url)):
         path = f"{settings.network}/.doctor-{secrets.token_hex(4)}"
         try:
-            files = open_files(url, settings.storage_options)
+            files = open_files(url, settings.options_for(url))
             files.write(path, b"1")
             files.delete(path)
             found.append(Finding("reachable", name, "ok", f"{url} takes writes"))

@@ -35,6 +35,7 @@ class Archive:
     root: str
     network: str
     storage_options: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    storage_class: str | None = None
     files: Files = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +74,8 @@ class RestoreReport:
 
 def open_archive(settings: Settings) -> Archive:
     """The archive the settings name; it is not reached before the first read or write."""
-    return Archive(settings.archive_url, settings.network, settings.storage_options)
+    url = settings.archive_url
+    return Archive(url, settings.network, settings.options_for(url), settings.archive_storage_class)
 
 
 def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> Receipt:
@@ -98,7 +100,7 @@ def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> 
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
     if former is not None and unchanged(lake, former, print_of_day) and _is_latest(archive, underlying, day, lines):
         return former
-    uploaded = sum(_put(archive.files, line, data) for line, data in zip(lines, days.values(), strict=True))
+    uploaded = sum(_put(archive, line, data) for line, data in zip(lines, days.values(), strict=True))
     manifest = append_manifest(archive.files, underlying, day, lines)
     receipt = Receipt(
         stage=STAGE,
@@ -198,9 +200,10 @@ def _line(lake: Lake, path: str, data: bytes) -> ManifestLine:
     )
 
 
-def _put(files: Files, line: ManifestLine, data: bytes) -> int:
+def _put(archive: Archive, line: ManifestLine, data: bytes) -> int:
     """1 where the object was put, 0 where it already was there."""
-    if files.create(line.path, data):
+    files = archive.files
+    if files.create(line.path, data, storage_class=archive.storage_class):
         return 1
     if (size := files.size(line.path)) != line.bytes:
         raise StorageError(

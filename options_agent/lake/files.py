@@ -67,8 +67,8 @@ class Files(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Put a file there whole, replacing what was there."""
 
-    def create(self, path: str, data: bytes) -> bool:
-        """Put a file there whole only if none is there; False where one is."""
+    def create(self, path: str, data: bytes, *, storage_class: str | None = None) -> bool:
+        """Put a file there whole only if none is there; False where one is. A store that has storage classes takes the one named."""
 
     def size(self, path: str) -> int | None:
         """Bytes of a file, or None where there is none."""
@@ -141,7 +141,7 @@ class LocalFiles:
         except OSError as error:
             raise self._failure("write", path, error) from error
 
-    def create(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes, *, storage_class: str | None = None) -> bool:
         """See `Files.create`. A hard link is the precondition: it fails where the target exists."""
         target = self.root / path
         if target.exists():

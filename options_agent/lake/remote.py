@@ -5,22 +5,18 @@ The local counterpart and the interface are in `files`. Secrets never reach an e
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
 import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import StorageError
+from options_agent.lake import stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SECRETS: Final = ("key", "secret", "token", "password", "sas_token", "account_key", "connection_string")
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
-#: One put of this many bytes at most; days are a thousandth of it.
-_SINGLE_PUT: Final = 2 * 2**30
 _CONFLICTS: Final = 5
 
 
@@ -31,7 +27,7 @@ class RemoteFiles:
         """`url` is an fsspec URL with its bucket and prefix, `storage_options` go to fsspec."""
         self._url = url.rstrip("/")
         self._options = storage_options
-        self._is_s3 = self._url.split("://", 1)[0] in {"s3", "s3a"}
+        self._kind = stores.kind_of(self._url)
 
     def __repr__(self) -> str:
         return f"RemoteFiles({self.url!r})"
@@ -47,15 +43,8 @@ class RemoteFiles:
 
     @cached_property
     def _filesystem(self) -> Any:
-        import fsspec
-
-        options = dict(self._options)
-        if self._is_s3:
-            # a cached listing would hide what another process has just put; the rest bounds how long a dead server is waited for
-            options.setdefault("use_listings_cache", False)
-            options.setdefault("config_kwargs", {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}})
         try:
-            return fsspec.core.url_to_fs(self._url, **options)[0]
+            return stores.filesystem(self._url, dict(self._options))
         except Exception as error:  # noqa: BLE001 - every backend has errors of its own
             raise self._failure("open", "", error) from None
 
@@ -100,11 +89,11 @@ class RemoteFiles:
 
     def write(self, path: str, data: bytes) -> None:
         """See `Files.write`: one put, which the store makes visible whole or not at all."""
-        self._put(path, data, "overwrite")
+        self._put(path, data, if_absent=False, storage_class=None)
 
-    def create(self, path: str, data: bytes) -> bool:
-        """See `Files.create`: a put with `If-None-Match: *`."""
-        return self._put(path, data, "create")
+    def create(self, path: str, data: bytes, *, storage_class: str | None = None) -> bool:
+        """See `Files.create`: a put with `If-None-Match: *` on S3, with `ifGenerationMatch=0` on GCS."""
+        return self._put(path, data, if_absent=True, storage_class=storage_class)
 
     def size(self, path: str) -> int | None:
         """See `Files.size`."""
@@ -155,30 +144,19 @@ class RemoteFiles:
         self.write(target, self.read(path))
         self.delete(path)
 
-    def _put(self, path: str, data: bytes, mode: str) -> bool:
-        """Whether the bytes were put; False where `mode` is create and an object is there."""
-        extra: dict[str, Any] = {}
-        if self._is_s3:
-            # the server refuses the put where the bytes that arrived are not the bytes that left
-            extra = {"chunksize": _SINGLE_PUT, "ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
+    def _put(self, path: str, data: bytes, *, if_absent: bool, storage_class: str | None) -> bool:
+        """Whether the bytes were put; False where they were to be absent and are not."""
         for attempt in range(_CONFLICTS):
             try:
-                self._filesystem.pipe_file(self._full(path), data, mode=mode, **extra)
-            except FileExistsError:
-                return False
+                return stores.put(self._filesystem, self._kind, self._full(path), data, if_absent=if_absent, storage_class=storage_class)
             except Exception as error:  # noqa: BLE001
-                status = _http_status(error)
-                if status == 412:
-                    return False
-                if status != 409 or attempt == _CONFLICTS - 1:  # 409: another put of this name was under way; ask again
+                if stores.status_of(error) != 409 or attempt == _CONFLICTS - 1:  # 409: another put of this name was under way; ask again
                     raise self._failure("write", path, error) from None
-            else:
-                break
-        return True
+        raise AssertionError("unreachable")
 
     def _require_bucket(self) -> None:
         """A missing bucket must not look like an empty one."""
-        if not self._is_s3:
+        if self._kind == "other":
             return
         bucket = self._root.split("/", 1)[0]
         try:
@@ -188,7 +166,7 @@ class RemoteFiles:
 
     def _failure(self, verb: str, path: str, error: Exception) -> StorageError:
         message = f"could not {verb} the object: {self._without_secrets(error)}"
-        return StorageError(message, place=self.place(path), remedy=_remedy(error, self._is_s3))
+        return StorageError(message, place=self.place(path), remedy=stores.remedy_of(error, self._kind))
 
     def _without_secrets(self, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}".strip().replace("\n", " ")
@@ -197,24 +175,3 @@ class RemoteFiles:
             if isinstance(value, str) and value:
                 text = text.replace(value, "***")
         return _USERINFO.sub("***@", text)
-
-
-def _http_status(error: Exception) -> int | None:
-    """The status an S3 server answered with, which s3fs keeps in the cause; None for other errors."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
-
-
-def _remedy(error: Exception, is_s3: bool) -> str:
-    """What to do about a backend's error, by its kind."""
-    text = f"{type(error).__name__} {error}"
-    if isinstance(error, PermissionError) or "Credential" in text or "Signature" in text or "InvalidAccessKeyId" in text:
-        names = "OPTIONS_AGENT_S3_ACCESS_KEY_ID and OPTIONS_AGENT_S3_SECRET_ACCESS_KEY" if is_s3 else "the store's credentials"
-        return f"check {names}, and that the key may read and write this bucket; then run again"
-    if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text:
-        return "create the bucket, or correct the bucket in OPTIONS_AGENT_ARCHIVE_ROOT or OPTIONS_AGENT_LAKE_ROOT; then run again"
-    if isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError)) or any(
-        word in text for word in ("Connect", "Timeout", "Endpoint", "Server", "Closed", "reset", "unavailable")
-    ):
-        return "check that the object store runs and OPTIONS_AGENT_S3_ENDPOINT_URL points at it; then run again: finished work is kept"
-    return "see the message of the object store; then run again: finished work is kept"

@@ -26,4 +26,4 @@ class Lake:
 
 def open_lake(settings: Settings) -> Lake:
     """The lake the settings name; nothing is created or reached before the first read or write."""
-    return Lake(settings.lake_url, settings.network, settings.storage_options)
+    return Lake(settings.lake_url, settings.network, settings.options_for(settings.lake_url))

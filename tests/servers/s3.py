@@ -38,6 +38,7 @@ class S3Server:
     access_key: str = "test-access-key"
     secret_key: str = "test-secret-key-0123456789"
     bucket: str = "lake"
+    scheme: str = "s3"
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property

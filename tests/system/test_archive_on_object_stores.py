@@ -1,4 +1,4 @@
-"""The archive and the lake against a real S3 server: refused, missing, dead, dying, and killed clients."""
+"""The archive and the lake against S3 and GCS servers: refused, missing, dead, dying, and killed clients."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ from options_agent.lake.store import Lake, days, read_range, read_raw_day, set_a
 from options_agent.quotes import sort_quotes
 from options_agent.settings import load_settings
 from tests.chains import DAY, as_clean, as_quarantined, chain_day
+from tests.servers.gcs import running_gcs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.servers.gcs import GCSServer
     from tests.servers.s3 import S3Server
+
+    Server = S3Server | GCSServer
 
 pytestmark = pytest.mark.slow
 
@@ -45,13 +49,25 @@ def lake(tmp_path: Path) -> Lake:
     return lake
 
 
+@pytest.fixture(params=["s3", "gcs"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Each object store that the tests of a session share."""
+    return request.getfixturevalue(f"{request.param}_server")  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["s3", "gcs"])
+def own_server(request: pytest.FixtureRequest) -> Server:
+    """Each object store, for this test alone."""
+    return request.getfixturevalue(f"own_{request.param}_server")  # type: ignore[no-any-return]
+
+
 @pytest.fixture
-def archive(s3_server: S3Server) -> Archive:
-    """An empty prefix of the shared server."""
-    return Archive(f"s3://{s3_server.bucket}/{uuid.uuid4().hex}", "synthetic", s3_server.storage_options)
+def archive(server: Server) -> Archive:
+    """An empty prefix of a shared server."""
+    return Archive(f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}", "synthetic", server.storage_options)
 
 
-def test_a_day_goes_to_s3_and_comes_back_byte_for_byte(lake: Lake, archive: Archive, tmp_path: Path) -> None:
+def test_a_day_goes_there_and_comes_back_byte_for_byte(lake: Lake, archive: Archive, tmp_path: Path) -> None:
     receipt = archive_day(lake, archive, "BTC", DAY)
     assert receipt.counts["uploaded"] == 2
     assert archive_day(lake, archive, "BTC", DAY) == receipt
@@ -61,7 +77,7 @@ def test_a_day_goes_to_s3_and_comes_back_byte_for_byte(lake: Lake, archive: Arch
         assert (tmp_path / "back" / record.path).read_bytes() == lake.files.read(record.path)
 
 
-def test_a_put_on_s3_is_if_absent(archive: Archive) -> None:
+def test_a_put_is_if_absent(archive: Archive) -> None:
     assert archive.files.create("x", b"first")
     assert not archive.files.create("x", b"second")
     assert archive.files.read("x") == b"first"
@@ -74,8 +90,8 @@ def test_a_put_on_s3_is_if_absent(archive: Archive) -> None:
     assert sum(won) == 1
 
 
-def test_what_another_client_puts_is_seen_at_once(archive: Archive, s3_server: S3Server) -> None:
-    other = open_files(archive.files.url, s3_server.storage_options)
+def test_what_another_client_puts_is_seen_at_once(archive: Archive, server: Server) -> None:
+    other = open_files(archive.files.url, server.storage_options)
     assert archive.files.find("") == {}
     other.write("a/b", b"new")
     assert archive.files.find("") == {"a/b": 3}
@@ -86,8 +102,8 @@ def test_what_another_client_puts_is_seen_at_once(archive: Archive, s3_server: S
     assert archive.files.find("") == {}
 
 
-def test_the_lake_itself_can_lie_on_s3(s3_server: S3Server) -> None:
-    lake = Lake(f"s3://{s3_server.bucket}/{uuid.uuid4().hex}", "synthetic", s3_server.storage_options)
+def test_the_lake_itself_can_lie_there(server: Server) -> None:
+    lake = Lake(f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}", "synthetic", server.storage_options)
     assert days(lake, "raw", "BTC") == []
     tables = chain_day(hours=5)
     for table in tables:
@@ -119,9 +135,9 @@ def test_wrong_credentials_are_a_clear_error_without_the_secret(
 
 
 @pytest.mark.parametrize("verb", ["archive", "verify", "restore"])
-def test_a_missing_bucket_is_said_and_not_taken_for_an_empty_one(lake: Lake, s3_server: S3Server, tmp_path: Path, verb: str) -> None:
+def test_a_missing_bucket_is_said_and_not_taken_for_an_empty_one(lake: Lake, server: Server, tmp_path: Path, verb: str) -> None:
     with pytest.raises(StorageError, match="create the bucket"):
-        attempt(verb, lake, Archive("s3://nosuchbucket/x", "synthetic", s3_server.storage_options), tmp_path)
+        attempt(verb, lake, Archive(f"{server.scheme}://nosuchbucket/x", "synthetic", server.storage_options), tmp_path)
 
 
 @pytest.mark.parametrize("verb", ["archive", "verify", "restore"])
@@ -134,6 +150,31 @@ def test_a_server_that_is_not_there_is_said_within_seconds(lake: Lake, s3_server
     assert time.monotonic() - started < 40
 
 
+def test_anonymous_callers_of_a_private_bucket_are_told_which_setting(lake: Lake, tmp_path: Path) -> None:
+    with running_gcs(private=True) as server:
+        archive = Archive(f"gs://{server.bucket}/x", "synthetic", server.storage_options)
+        for verb in ("archive", "verify", "restore"):
+            with pytest.raises(StorageError, match="OPTIONS_AGENT_GCS_TOKEN"):
+                attempt(verb, lake, archive, tmp_path)
+    assert receipts(lake, "archive") == []
+
+
+def test_days_take_the_storage_class_and_manifests_do_not(lake: Lake, server: Server) -> None:
+    chosen = "NEARLINE" if server.scheme == "gs" else "STANDARD_IA"
+    settings = load_settings(
+        archive_root=f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}", archive_storage_class=chosen, **server.settings
+    )
+    archive = open_archive(settings)
+    archive_day(lake, archive, "BTC", DAY)
+    filesystem, root = archive.files._filesystem, archive.files._root
+    classes = {
+        path: filesystem.info(f"{root}/{path}").get("StorageClass" if server.scheme == "s3" else "storageClass")
+        for path in archive.files.find("")
+    }
+    assert {value for path, value in classes.items() if path.endswith(".parquet")} == {chosen}
+    assert {value for path, value in classes.items() if path.endswith(".jsonl")} <= {"STANDARD", None}
+
+
 def attempt(verb: str, lake: Lake, archive: Archive, tmp_path: Path) -> None:
     if verb == "archive":
         archive_day(lake, archive, "BTC", DAY)
@@ -143,18 +184,18 @@ def attempt(verb: str, lake: Lake, archive: Archive, tmp_path: Path) -> None:
         restore_day(archive, "BTC", DAY, tmp_path / "back")
 
 
-def test_a_server_that_dies_midway_costs_nothing_that_was_done(lake: Lake, own_s3_server: S3Server) -> None:
-    archive = Archive(f"s3://{own_s3_server.bucket}/x", "synthetic", own_s3_server.storage_options)
+def test_a_server_that_dies_midway_costs_nothing_that_was_done(lake: Lake, own_server: Server) -> None:
+    archive = Archive(f"{own_server.scheme}://{own_server.bucket}/x", "synthetic", own_server.storage_options)
     local = lake.files.find("clean")
     first, second, third, *_ = days(lake, "clean", "BTC")
     archive_day(lake, archive, "BTC", first)
     archive_day(lake, archive, "BTC", second)
-    own_s3_server.kill()
-    with pytest.raises(StorageError, match="OPTIONS_AGENT_S3_ENDPOINT_URL"):
+    own_server.kill()
+    with pytest.raises(StorageError, match="_ENDPOINT_URL points at it"):
         archive_day(lake, archive, "BTC", third)
     assert len(receipts(lake, "archive")) == 2
     assert lake.files.find("clean") == local
-    own_s3_server.start()
+    own_server.start()
     for day in days(lake, "clean", "BTC"):
         archive_day(lake, archive, "BTC", day)
     assert_whole(lake, archive)
@@ -175,10 +216,10 @@ for day in days(lake, "clean", "BTC"):
 
 
 def test_an_upload_killed_again_and_again_ends_complete_without_duplicates(
-    tmp_path: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = f"s3://{s3_server.bucket}/{uuid.uuid4().hex}"
-    for name, value in s3_server.environment.items() | {("OPTIONS_AGENT_ARCHIVE_ROOT", root), ("OPTIONS_AGENT_HOME", str(tmp_path))}:
+    root = f"{server.scheme}://{server.bucket}/{uuid.uuid4().hex}"
+    for name, value in server.environment.items() | {("OPTIONS_AGENT_ARCHIVE_ROOT", root), ("OPTIONS_AGENT_HOME", str(tmp_path))}:
         monkeypatch.setenv(name, value)
     settings = load_settings()
     lake = Lake(settings.lake_url, "synthetic")
