@@ -10,6 +10,7 @@ import datetime as dt
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Network = Literal["mainnet", "testnet", "synthetic"]
-SourceName = Literal["synthetic", "recorded", "lake"]
+SourceName = Literal["synthetic", "recorded", "lake", "deribit", "tardis"]
 
 #: Storage classes an object can be read from at once, by the archive's scheme. S3's GLACIER and DEEP_ARCHIVE take hours.
 STORAGE_CLASSES: Final[dict[str, tuple[str, ...]]] = {
@@ -29,6 +30,10 @@ STORAGE_CLASSES: Final[dict[str, tuple[str, ...]]] = {
     "gs": ("STANDARD", "NEARLINE", "COLDLINE", "ARCHIVE"),
 }
 
+#: Base URLs of the exchange.
+HOSTS: Final[dict[str, str]] = {"mainnet": "https://www.deribit.com", "testnet": "https://test.deribit.com"}
+#: Sources that may be of any network: the exchange, and what was harvested from it.
+_ANY_NETWORK: Final = ("deribit", "lake")
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
 
 
@@ -52,6 +57,44 @@ class RecordedSettings(_Group):
 
     path: Path | None = None
     prices: Path | None = Field(None, description="folder of prices, DVOL and funding; default: in `path`, else its sibling `prices`")
+
+
+class ExchangeSettings(_Group):
+    """The exchange in a box (`options-agent exchange`): where it listens, what feeds it, how fast its time goes."""
+
+    port: int = Field(8_765, ge=0, le=65_535, description="on 127.0.0.1; 0 = any free one")
+    feed: Literal["synthetic", "recorded", "lake"] = "synthetic"
+    speed: float = Field(1.0, gt=0, description="market seconds a second")
+    start: dt.datetime | None = Field(None, description="market time it opens at; default: now, or the first snapshot of recorded chains")
+    every_seconds: float = Field(1.0, gt=0, description="market seconds between new synthetic chains")
+    limits: float = Field(1.0, ge=0, description="credit pools in multiples of mainnet's; 0 = none")
+    client_id: str = "box"
+    client_secret: SecretStr = SecretStr("box-secret")
+
+
+class Credentials(_Group):
+    """A key of one network. A harvester's should be read-only."""
+
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+
+
+class DeribitSettings(_Group):
+    """The live source `deribit`. The network picks host and credentials: they are never mixed."""
+
+    mainnet: Credentials = Credentials()
+    testnet: Credentials = Credentials()
+    synthetic: Credentials = Credentials()
+    url: str | None = Field(None, description="base URL of another server of this network, for instance http://127.0.0.1:8765")
+    transport: Literal["auto", "websocket", "http"] = "auto"
+    timeout_seconds: float = Field(10.0, gt=0, description="wall seconds an answer is waited for")
+    settle_seconds: float = Field(1.0, ge=0, description="market seconds after the grid time at which a snapshot is taken")
+    sweep_seconds: float = Field(90.0, gt=0, description="market seconds after which an unfinished sweep is written as partial")
+    fresh_seconds: float = Field(60.0, gt=0, description="how old a row of the socket may be before it is asked for again")
+    credit_share: float = Field(0.8, gt=0, le=1, description="share of the exchange's credits this harvester allows itself")
+    prices_seconds: float = Field(60.0, gt=0, description="market seconds between two kept index prices")
+    backoff_seconds: float = Field(1.0, gt=0, description="market seconds before the first reconnection; doubles, with jitter")
+    backoff_most_seconds: float = Field(60.0, gt=0)
 
 
 class QualitySettings(_Group):
@@ -138,6 +181,8 @@ class Settings(BaseSettings):
 
     synthetic: SyntheticSettings = SyntheticSettings()
     recorded: RecordedSettings = RecordedSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    deribit: DeribitSettings = DeribitSettings()
     quality: QualitySettings = QualitySettings()
     backtest: BacktestSettings = BacktestSettings()
     alerts: AlertSettings = AlertSettings()
@@ -159,12 +204,24 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _networks_stay_apart(self) -> Self:
-        if (self.source == "synthetic") != (self.network == "synthetic"):
+        belongs = self.network == "synthetic" if self.source == "synthetic" else self.network != "synthetic" or self.source in _ANY_NETWORK
+        if not belongs:
             raise ValueError(
                 f"source={self.source!r} does not belong to network={self.network!r}: "
                 "synthetic quotes live on the synthetic network only; set both OPTIONS_AGENT_SOURCE and OPTIONS_AGENT_NETWORK"
             )
+        _refuse_foreign_host(self.network, self.deribit.url)
         return self
+
+    @property
+    def exchange_url(self) -> str:
+        """Base URL of the exchange of this network, without `/api/v2`; the synthetic one is the box on this machine."""
+        return (self.deribit.url or HOSTS.get(self.network) or f"http://127.0.0.1:{self.exchange.port}").rstrip("/")
+
+    @property
+    def exchange_credentials(self) -> Credentials:
+        """The key of this network."""
+        return {"mainnet": self.deribit.mainnet, "testnet": self.deribit.testnet}.get(self.network, self.deribit.synthetic)
 
     @model_validator(mode="after")
     def _storage_class_is_the_archives(self) -> Self:
@@ -215,6 +272,18 @@ class Settings(BaseSettings):
         if self.s3_endpoint_url:
             options["client_kwargs"] = {"endpoint_url": self.s3_endpoint_url, "region_name": self.s3_region}
         return options
+
+
+def _refuse_foreign_host(network: Network, url: str | None) -> None:
+    """A host that belongs to another network than the one set, or no loopback for the synthetic one, is refused."""
+    host = (urlsplit(url).hostname or "") if url else ""
+    if not host:
+        return
+    loopback = host in {"127.0.0.1", "localhost", "::1"}
+    of_other = [name for name, known in HOSTS.items() if name != network and host == urlsplit(known).hostname]
+    if of_other or (network == "synthetic" and not loopback):
+        whose = f"{of_other[0]}'s" if of_other else "not this machine's"
+        raise ValueError(f"deribit.url={url!r} is {whose}, the network is {network}: set OPTIONS_AGENT_NETWORK to the exchange's own")
 
 
 def load_settings(**overrides: object) -> Settings:
