@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import archive, imports
+from options_agent.cli import archive, exchange, imports
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command(name="import")(imports.import_command)
 app.add_typer(archive.app, name="archive")
+app.add_typer(exchange.app, name="exchange")
 
 
 @app.command()

@@ -22,7 +22,7 @@ LAYERS = (
     ("research",),
     ("llm",),
     ("backtest", "regimes", "risk"),
-    ("alerts",),
+    ("alerts", "exchange"),
     ("strategies", "quality", "market"),
     ("pricing", "lake"),
     ("dictionary",),

@@ -1,0 +1,391 @@
+"""The box's front door: JSON-RPC 2.0 over HTTP (GET, POST) and web socket at the exchange's paths, and the box's own switches.
+
+`/api/v2/...` and `/ws/api/v2` are the exchange's; `/box/...` is ours: faults, clock and counters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from options_agent.exchange import channels
+from options_agent.exchange.access import Access, Grant
+from options_agent.exchange.credits import Account
+from options_agent.exchange.errors import RpcError
+from options_agent.exchange.faults import Faults
+from options_agent.exchange.feed import Feed
+from options_agent.exchange.methods import METHODS, Market
+from options_agent.exchange.past import Past
+from options_agent.exchange.pump import Pump
+from options_agent.exchange.session import Session, frame
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from options_agent.market.clock import Clock
+    from options_agent.market.sources import Source
+
+CONNECTIONS: Final = 32
+HTTP_LIFE_SECONDS: Final = 900.0
+_LEAST_HEARTBEAT: Final = 10.0
+_MOST_CHANNELS: Final = 500
+
+
+@dataclass(slots=True)
+class Box:
+    """The whole exchange: market, keys, credit, sessions.
+
+    `limits` is how many times larger the credit pools are than the exchange's; 0 switches them off.
+    """
+
+    market: Market
+    access: Access = field(default_factory=Access)
+    limits: float = 1.0
+    accounts: dict[str, Account] = field(default_factory=dict)
+    pump: Pump = field(init=False)
+    connections: dict[str, int] = field(default_factory=dict)
+    incidents: list[dict[str, Any]] = field(default_factory=list)
+    errors: dict[int, int] = field(default_factory=dict)
+    _ages: weakref.WeakKeyDictionary[Any, float] = field(default_factory=weakref.WeakKeyDictionary)
+
+    def __post_init__(self) -> None:
+        self.pump = Pump(self.market)
+
+    def account(self, payer: str) -> Account:
+        """The pools of an address or a key."""
+        return self.accounts.setdefault(payer, Account())
+
+    def switch(self, changes: dict[str, Any]) -> Faults:
+        """Set faults at run time; when and what is kept among the incidents.
+
+        Raises:
+            SettingsError: there is no such switch.
+        """
+        faults = self.market.faults.changed(changes)
+        self.incidents.append({"at": self.market.feed.clock.now().isoformat(), **changes})
+        reseed = faults.seed != self.market.faults.seed
+        self.market.faults = faults
+        if reseed:
+            self.pump.dice = type(self.pump.dice)(faults.seed)
+        if faults.down or faults.maintenance:
+            for session in list(self.pump.sessions):
+                session.flush(faults, self.pump.dice)
+                session.transport.close() if faults.maintenance else session.transport.abort()
+        return faults
+
+
+def make_box(source: Source, underlyings: tuple[str, ...], clock: Clock, *, keys: dict[str, str] | None = None, limits: float = 1.0) -> Box:
+    """A box over a source, brought up to the clock's present.
+
+    Raises:
+        DataError: the source has none of the underlyings.
+    """
+    feed = Feed(source, underlyings, clock)
+    feed.advance(clock.now())
+    return Box(Market(feed, Past(feed), Faults()), Access(dict(keys or {})), limits)
+
+
+def application(box: Box) -> web.Application:
+    """The web application of a box; its market moves while it is served."""
+    app = web.Application(client_max_size=2**20)
+    app.cleanup_ctx.append(lambda _app: _moving(box))
+    app.router.add_get("/ws/api/v2", lambda request: _socket(box, request))
+    app.router.add_post("/api/v2", lambda request: _http(box, request))
+    app.router.add_route("*", "/api/v2/{scope}/{method}", lambda request: _http(box, request))
+    app.router.add_get("/box/clock", lambda _request: _json(_clock(box)))
+    app.router.add_get("/box/stats", lambda _request: _json(_stats(box)))
+    app.router.add_get("/box/faults", lambda _request: _json(box.market.faults.shown()))
+    app.router.add_post("/box/faults", lambda request: _switch(box, request))
+    return app
+
+
+async def _moving(box: Box) -> AsyncIterator[None]:
+    task = asyncio.create_task(box.pump.run())
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _http(box: Box, request: web.Request) -> web.StreamResponse:
+    faults, began = box.market.faults, time.time_ns() // 1_000
+    if faults.down:
+        if request.transport is not None:
+            request.transport.close()
+        raise web.HTTPServiceUnavailable
+    payer = request.remote or "unknown"
+    with _counted(box, payer) as admitted:
+        if not admitted:
+            return web.Response(status=429, text="too many connections")
+        if faults.latency_seconds:
+            await asyncio.sleep(faults.latency_seconds)
+        if box.pump.dice.hit(faults.bad_gateway):
+            return web.Response(status=502, content_type="text/html", text="<html><body><h1>502 Bad Gateway</h1></body></html>")
+        body = await request.text() if request.method == "POST" else ""
+        call: dict[str, Any] = {"id": None}
+        try:
+            call = _call_of(request, body)
+            grant = _grant_of(box, request, call, body)
+            result = _answer(box, call, box.account(grant.client if grant else payer), grant)
+            reply, status = _reply(call, result, began), 200
+        except RpcError as error:
+            box.errors[error.code] = box.errors.get(error.code, 0) + 1
+            reply, status = _reply(call, error, began), 400
+        response = web.Response(body=orjson.dumps(reply), content_type="application/json", status=status)
+        age = box._ages.setdefault(request.transport, time.monotonic()) if request.transport is not None else 0.0
+        if time.monotonic() - age > HTTP_LIFE_SECONDS or (status == 400 and reply["error"]["code"] == 10028):
+            response.force_close()
+        return response
+
+
+def _call_of(request: web.Request, body: str) -> dict[str, Any]:
+    """The call in an HTTP request."""
+    path = "/".join(request.match_info[name] for name in ("scope", "method")) if "scope" in request.match_info else None
+    if request.method == "GET":
+        return {"id": None, "method": path, "params": {name: _from_query(value) for name, value in request.query.items()}}
+    if request.method != "POST":
+        raise RpcError(11050, reason="method must be GET or POST")
+    call = _parsed(body)
+    if "method" not in call:
+        raise RpcError(11050, reason="method is missing", param="method")
+    return call
+
+
+def _from_query(value: str) -> Any:
+    if value[:1] in "[{":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _parsed(body: str | bytes) -> dict[str, Any]:
+    try:
+        call = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise RpcError(-32700) from None
+    if not isinstance(call, dict):
+        raise RpcError(11050, reason="batches are not supported")
+    if not isinstance(call.get("params", {}), dict):
+        raise RpcError(-32602, reason="params must be named")
+    return call
+
+
+def _grant_of(box: Box, request: web.Request, call: dict[str, Any], body: str) -> Grant | None:
+    now = box.market.feed.clock.seconds()
+    if header := request.headers.get("Authorization"):
+        return box.access.holder_of_header(header, (request.method, request.path_qs, body), now)
+    if token := (call.get("params") or {}).get("access_token"):
+        return box.access.holder(str(token), now)
+    return None
+
+
+def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | None, session: Session | None = None) -> Any:
+    """Pay for a call and answer it.
+
+    Raises:
+        RpcError: whatever the exchange would say instead.
+    """
+    method, params, faults = str(call.get("method")), dict(call.get("params") or {}), box.market.faults
+    if faults.maintenance and method not in {"public/status", "public/test"}:
+        raise RpcError(11051)
+    if not account.charge(method, box.market.feed.clock.seconds(), box.limits) or box.pump.dice.hit(faults.too_many):
+        raise RpcError(10028)
+    if method == "public/auth":
+        granted, reply = box.access.log_in(params, box.market.now_ms() / 1_000)
+        if session is not None:
+            session.grant, session.account = granted, box.account(granted.client)
+        return reply
+    if method.startswith("private/") and grant is None:
+        raise RpcError(13009, reason="unauthorized")
+    if session is not None and (of_session := _SESSION_METHODS.get(method)):
+        return of_session(box, session, params)
+    if (answer := METHODS.get(method)) is None:
+        raise RpcError(-32601)
+    return answer(box.market, params)
+
+
+def _reply(call: dict[str, Any], result: Any, began: int) -> dict[str, Any]:
+    ended = time.time_ns() // 1_000
+    reply: dict[str, Any] = {"jsonrpc": "2.0"}
+    if call.get("id") is not None:
+        reply["id"] = call["id"]
+    if isinstance(result, RpcError):
+        reply["error"] = result.reply()
+    else:
+        reply["result"] = result
+    return reply | {"usIn": began, "usOut": ended, "usDiff": ended - began, "testnet": True}
+
+
+async def _socket(box: Box, request: web.Request) -> web.StreamResponse:
+    if box.market.faults.down or box.market.faults.maintenance:
+        raise web.HTTPServiceUnavailable(text="maintenance")
+    payer = request.remote or "unknown"
+    with _counted(box, payer) as admitted:
+        if not admitted:
+            return web.Response(status=429, text="too many connections")
+        socket = web.WebSocketResponse(compress=False, max_msg_size=2**22)  # frames are written by hand: none compressed
+        await socket.prepare(request)
+        session = Session(cast("asyncio.Transport", request.transport), box.account(payer))
+        box.pump.sessions.add(session)
+        try:
+            async for message in socket:
+                if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                    break
+                if not await _serve(box, session, message.data):
+                    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too_many_requests")
+                    break
+        finally:
+            box.pump.leave(session)
+        return socket
+
+
+async def _serve(box: Box, session: Session, data: str | bytes) -> bool:
+    """Answer a message of a socket; False where the session is to end."""
+    began = time.time_ns() // 1_000
+    if box.market.faults.stalled:
+        return True
+    if box.market.faults.latency_seconds:
+        await asyncio.sleep(box.market.faults.latency_seconds)
+    call: dict[str, Any] = {"id": None}
+    try:
+        call = _parsed(data)
+        grant = session.grant
+        if token := (call.get("params") or {}).get("access_token"):
+            grant = box.access.holder(str(token), box.market.feed.clock.seconds())
+        reply = _reply(call, _answer(box, call, session.account, grant, session), began)
+    except RpcError as error:
+        box.errors[error.code] = box.errors.get(error.code, 0) + 1
+        reply = _reply(call, error, began)
+    if not session.transport.is_closing():
+        session.transport.write(frame(orjson.dumps(reply)))
+    return bool(reply.get("error", {}).get("code") != 10028)
+
+
+def _subscribe(box: Box, session: Session, params: dict[str, Any]) -> list[str]:
+    names = params.get("channels")
+    if not isinstance(names, list):
+        raise RpcError(-32602, reason="value required", param="channels")
+    if len(names) > _MOST_CHANNELS:
+        raise RpcError(-32602, reason=f"at most {_MOST_CHANNELS} channels a call", param="channels")
+    taken = []
+    for name in names:
+        channel = channels.parse(str(name), box.market)
+        if channel is None:
+            continue
+        if channel.raw and session.grant is None:
+            raise RpcError(13778)
+        if name not in session.subscribed:
+            box.pump.subscribe(session, channel)
+        taken.append(name)
+    return taken
+
+
+def _unsubscribe(box: Box, session: Session, params: dict[str, Any]) -> list[str]:
+    names = params.get("channels")
+    if not isinstance(names, list):
+        raise RpcError(-32602, reason="value required", param="channels")
+    return [name for name in names if box.pump.unsubscribe(session, str(name))]
+
+
+def _unsubscribe_all(box: Box, session: Session, _params: dict[str, Any]) -> str:
+    for name in list(session.subscribed):
+        box.pump.unsubscribe(session, name)
+    return "ok"
+
+
+def _set_heartbeat(_box: Box, session: Session, params: dict[str, Any]) -> str:
+    try:
+        interval = float(params["interval"])
+    except (KeyError, TypeError, ValueError):
+        raise RpcError(-32602, reason="value required", param="interval") from None
+    if interval < _LEAST_HEARTBEAT:
+        raise RpcError(-32602, reason="value too low", param="interval")
+    session.heartbeat, session.beat_at, session.tested_at = interval, time.monotonic(), None
+    return "ok"
+
+
+def _disable_heartbeat(_box: Box, session: Session, _params: dict[str, Any]) -> str:
+    session.heartbeat, session.tested_at = 0.0, None
+    return "ok"
+
+
+def _test(box: Box, session: Session, params: dict[str, Any]) -> Any:
+    session.tested_at = None
+    return METHODS["public/test"](box.market, params)
+
+
+def _log_out(_box: Box, session: Session, _params: dict[str, Any]) -> str:
+    asyncio.get_running_loop().call_later(0.05, session.transport.close)
+    return "ok"
+
+
+#: Methods that are about the socket they come by.
+_SESSION_METHODS: Final = {
+    "public/subscribe": _subscribe,
+    "private/subscribe": _subscribe,
+    "public/unsubscribe": _unsubscribe,
+    "private/unsubscribe": _unsubscribe,
+    "public/unsubscribe_all": _unsubscribe_all,
+    "private/unsubscribe_all": _unsubscribe_all,
+    "public/set_heartbeat": _set_heartbeat,
+    "public/disable_heartbeat": _disable_heartbeat,
+    "public/test": _test,
+    "private/logout": _log_out,
+}
+
+
+@contextlib.contextmanager
+def _counted(box: Box, payer: str) -> Any:
+    """Count a connection of an address; yields whether it is within the limit."""
+    box.connections[payer] = box.connections.get(payer, 0) + 1
+    try:
+        yield not box.limits or box.connections[payer] <= CONNECTIONS
+    finally:
+        box.connections[payer] -= 1
+
+
+async def _switch(box: Box, request: web.Request) -> web.Response:
+    from options_agent.errors import SettingsError
+
+    try:
+        return await _json(box.switch(await request.json()).shown())
+    except (SettingsError, ValueError) as error:
+        return web.json_response({"error": str(error)}, status=400)
+
+
+def _clock(box: Box) -> dict[str, Any]:
+    clock = box.market.feed.clock
+    return {"speed": clock.speed, "origin": clock.origin, "began": clock.began, "now": clock.now().isoformat()}
+
+
+def _stats(box: Box) -> dict[str, Any]:
+    told = box.pump.told
+    return {
+        "now": box.market.feed.clock.now().isoformat(),
+        "instruments": len(box.market.feed.listed),
+        "sessions": len(box.pump.sessions),
+        "rounds": told.rounds,
+        "messages": told.messages,
+        "busy_seconds": round(told.busy_seconds, 3),
+        "behind_seconds": round(told.behind_seconds, 3),
+        "calls": sum(account.charged for account in box.accounts.values()),
+        "refused": sum(account.refused for account in box.accounts.values()),
+        "errors": {str(code): count for code, count in sorted(box.errors.items())},
+        "incidents": box.incidents,
+        "started": dt.datetime.fromtimestamp(box.market.feed.clock.began or time.time(), dt.UTC).isoformat(),
+    }
+
+
+async def _json(document: Any) -> web.Response:
+    return web.json_response(body=orjson.dumps(document))

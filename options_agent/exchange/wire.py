@@ -1,0 +1,196 @@
+"""The exchange's JSON: a listed instrument as ticker, book summary, instrument, order book and quote.
+
+Volatility is in percent but in `markprice.options`; a missing side is null in price and 0.0 in size and volatility.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from options_agent.contracts import SECONDS_PER_YEAR, coin_of, expiry_kind, format_date, settlement_of, specification
+from options_agent.exchange.feed import index_name, ms
+
+if TYPE_CHECKING:
+    from options_agent.exchange.feed import Listed
+
+_FEES: Final = {"option": (0.0003, 0.0003), "future": (0.0, 0.0005)}
+_FOREVER: Final = 32_503_708_800_000
+_PERIODS: Final = {"daily": "day", "weekly": "week", "monthly": "month", "quarterly": "month"}
+
+
+def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
+    """`public/ticker`, and what the channels `ticker.*` carry."""
+    row = listed.row
+    told: dict[str, Any] = {
+        "timestamp": now_ms,
+        "state": "open",
+        "stats": {"high": row["mark"], "low": row["mark"], "price_change": 0.0, "volume": row["volume_24h"] or 0.0},
+        "index_price": row["index"],
+        "instrument_name": listed.name,
+        "last_price": row["mark"],
+        "settlement_price": row["mark"],
+        "min_price": round((row["mark"] or 0.0) * 0.5, 6),
+        "max_price": round((row["mark"] or 0.0) * 1.5 + 0.01, 6),
+        "open_interest": row["open_interest"] or 0.0,
+        "mark_price": row["mark"] or 0.0,
+        "best_ask_price": row["ask"],
+        "best_bid_price": row["bid"],
+        "best_ask_amount": (row["ask_size"] or 0.0) if row["ask"] is not None else 0.0,
+        "best_bid_amount": (row["bid_size"] or 0.0) if row["bid"] is not None else 0.0,
+        "estimated_delivery_price": row["index"],
+    }
+    if listed.kind == "option":
+        told |= {
+            "underlying_price": row["forward"] or row["index"],
+            "underlying_index": _forward_name(listed),
+            "interest_rate": 0.0,
+            "mark_iv": _percent(row["mark_iv"]),
+            "bid_iv": _percent(row["bid_iv"]) if row["bid"] is not None else 0.0,
+            "ask_iv": _percent(row["ask_iv"]) if row["ask"] is not None else 0.0,
+            "greeks": {
+                "delta": row["delta"] or 0.0,
+                "gamma": row["gamma"] or 0.0,
+                "vega": row["vega"] or 0.0,
+                "theta": row["theta"] or 0.0,
+                "rho": _rho(listed),
+            },
+        }
+    elif listed.expiry is None:
+        told |= {"current_funding": 0.0, "funding_8h": 0.0, "interest_value": 0.0}
+        told["stats"]["volume_usd"] = told["stats"]["volume"] * (row["index"] or 0.0)
+    return told
+
+
+def summary(listed: Listed, now_ms: int) -> dict[str, Any]:
+    """`public/get_book_summary_by_*`: no greeks, no bid or ask volatility, no sizes."""
+    row, coin = listed.row, coin_of(listed.underlying)
+    bid, ask = row["bid"], row["ask"]
+    volume = row["volume_24h"] or 0.0
+    told: dict[str, Any] = {
+        "instrument_name": listed.name,
+        "high": row["mark"],
+        "low": row["mark"],
+        "last": row["mark"],
+        "base_currency": coin,
+        "quote_currency": _quote_currency(listed),
+        "volume": volume,
+        "volume_usd": round(volume * (row["mark"] or 0.0) * _usd(listed), 2),
+        "bid_price": bid,
+        "ask_price": ask,
+        "mid_price": (bid + ask) / 2 if bid is not None and ask is not None else None,
+        "mark_price": row["mark"] or 0.0,
+        "open_interest": row["open_interest"] or 0.0,
+        "creation_timestamp": now_ms,
+        "estimated_delivery_price": row["index"],
+        "price_change": None,
+    }
+    if listed.kind == "option":
+        told |= {
+            "mark_iv": _percent(row["mark_iv"]),
+            "interest_rate": 0.0,
+            "underlying_index": _forward_name(listed),
+            "underlying_price": row["forward"] or row["index"],
+        }
+    elif listed.expiry is None:
+        told |= {"current_funding": 0.0, "funding_8h": 0.0}
+    return told
+
+
+def instrument(listed: Listed) -> dict[str, Any]:
+    """`public/get_instrument`."""
+    linear = settlement_of(listed.underlying) == "usdc"
+    coin = coin_of(listed.underlying)
+    maker, taker = _FEES[listed.kind]
+    spec = specification(listed.underlying)
+    told: dict[str, Any] = {
+        "kind": listed.kind,
+        "instrument_name": listed.name,
+        "instrument_id": listed.number,
+        "instrument_type": "linear" if linear else "reversed",
+        "price_index": index_name(listed.underlying),
+        "underlying_type": "crypto",
+        "base_currency": coin,
+        "counter_currency": "USDC" if linear else "USD",
+        "quote_currency": _quote_currency(listed),
+        "settlement_currency": "USDC" if linear else coin,
+        "settlement_period": _PERIODS[expiry_kind(listed.expiry)] if listed.expiry else "perpetual",
+        "is_active": True,
+        "state": "open",
+        "creation_timestamp": listed.created_ms,
+        "expiration_timestamp": ms(listed.expiry) if listed.expiry else _FOREVER,
+        "tick_size": listed.tick,
+        "tick_size_steps": [],
+        "contract_size": spec.contract_size if spec else 1.0,
+        "min_trade_amount": spec.min_trade_amount if spec else 1.0,
+        "maker_commission": maker,
+        "taker_commission": taker,
+        "block_trade_commission": maker,
+        "block_trade_min_trade_amount": 25,
+        "block_trade_tick_size": listed.tick,
+        "max_leverage": 1 if listed.kind == "option" else 50,
+        "max_liquidation_commission": 0.0075,
+    }
+    if listed.kind == "option":
+        told["option_type"] = "call" if listed.row["right"] == "C" else "put"
+        told["strike"] = listed.row["strike"]
+        if spec and spec.tick_steps:
+            told["tick_size_steps"] = [{"above_price": above, "tick_size": step} for above, step in spec.tick_steps]
+    else:
+        told["future_type"] = "linear" if linear else "reversed"
+        told["contract_size"], told["min_trade_amount"] = 10.0, 10.0
+    return told
+
+
+def order_book(listed: Listed, now_ms: int, depth: int) -> dict[str, Any]:
+    """`public/get_order_book`: the ticker's members with levels and the change id."""
+    book = listed.book
+    book.refresh(listed.row, listed.tick, start=first_change(listed))
+    return ticker(listed, now_ms) | {
+        "bids": [[price, size] for price, size in sorted(book.bids.items(), reverse=True)[:depth]],
+        "asks": [[price, size] for price, size in sorted(book.asks.items())[:depth]],
+        "change_id": book.change_id,
+    }
+
+
+def quote(listed: Listed, now_ms: int) -> dict[str, Any]:
+    """What the channels `quote.*` carry."""
+    full = ticker(listed, now_ms)
+    names = ("timestamp", "instrument_name", "best_ask_price", "best_bid_price", "best_ask_amount", "best_bid_amount")
+    return {name: full[name] for name in names}
+
+
+def first_change(listed: Listed) -> int:
+    """The change id a book starts from."""
+    return 10_000_000 + listed.number * 10_000
+
+
+def _percent(volatility: float | None) -> float:
+    return round(volatility * 100, 4) if volatility is not None else 0.0
+
+
+def _usd(listed: Listed) -> float:
+    return float(listed.row["index"] or 0.0) if settlement_of(listed.underlying) == "coin" else 1.0
+
+
+def _quote_currency(listed: Listed) -> str:
+    if settlement_of(listed.underlying) == "usdc":
+        return "USDC"
+    return coin_of(listed.underlying) if listed.kind == "option" else "USD"
+
+
+def _forward_name(listed: Listed) -> str:
+    return f"SYN.{listed.underlying}-{format_date(listed.expiry)}" if listed.expiry else "index_price"
+
+
+def _rho(listed: Listed) -> float:
+    """USD per point of the rate: strike x years x N(+-d2) / 100."""
+    row = listed.row
+    forward, volatility = row["forward"] or row["index"], row["mark_iv"]
+    if not forward or not volatility or listed.expiry is None:
+        return 0.0
+    years = max((listed.expiry - row["ts"]).total_seconds(), 1.0) / SECONDS_PER_YEAR
+    deviation = volatility * math.sqrt(years)
+    d2 = math.log(forward / row["strike"]) / deviation - deviation / 2
+    sign = 1.0 if row["right"] == "C" else -1.0
+    return round(sign * float(row["strike"]) * years * 0.5 * math.erfc(-sign * d2 / math.sqrt(2.0)) / 100, 5)
