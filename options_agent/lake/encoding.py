@@ -1,7 +1,8 @@
 """Tables to Parquet bytes and back, without loss: the encodings of raw snapshots and of whole days.
 
 A day lies contract-major (expiry, strike, right, then time), its prices as scaled integers where that is bitwise
-exact. Equal tables give equal bytes: nothing of the clock or the machine goes in. Paths are not known here.
+exact, each column in the layout that compresses best (`packing`). Equal tables give equal bytes: nothing of the clock
+or the machine goes in. Paths are not known here.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from options_agent.errors import DataError
+from options_agent.lake import packing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 #: Contract-major order. The stable sort of its rows by `ts` is the QUOTE order, which is what readers get.
 CONTRACT_MAJOR: Final = ("expiry", "strike", "right", "instrument", "ts", "snapshot", "source", "region")
@@ -32,8 +34,8 @@ _SCALES: Final = tuple(
 )
 _EXACT: Final = 2.0**53
 _NEGATIVE_ZERO: Final = np.float64(-0.0).view(np.int64)
-#: A column with fewer distinct values than one in this many rows is a dictionary; others are deltas or plain.
-_ROWS_PER_DISTINCT: Final = 8
+#: How days are encoded. 1: scaled integers, Parquet's own deltas and dictionaries. 2: layouts by `packing`, some columns steps.
+ENCODING_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +63,22 @@ class Summary:
 def snapshot_bytes(table: pa.Table) -> bytes:
     """One raw snapshot as Parquet: Zstandard, columns as they are. For many small files, quickly written and read."""
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    return _parquet(table.combine_chunks(), table.schema.metadata or {}, level=1, dictionary=strings, deltas={})
+    return _parquet(table.combine_chunks(), table.schema.metadata or {}, level=1, dictionary=strings, encodings={})
 
 
 def day_bytes(table: pa.Table, notes: dict[str, Any] | None = None) -> bytes:
     """A whole day as Parquet: contract-major, scaled integers, Zstandard. `notes` (JSON) are kept in the footer."""
     ordered = contract_major(table)
     encoded, scales = encode(ordered)
-    dictionary, deltas = [], {}
-    for name, column in zip(encoded.column_names, encoded.columns, strict=True):
-        if pa.types.is_boolean(column.type):
-            continue
-        few = pc.count_distinct(column, mode="all").as_py() * _ROWS_PER_DISTINCT <= max(len(column), _ROWS_PER_DISTINCT)
-        if pa.types.is_string(column.type) or few:
-            dictionary.append(name)
-        elif pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type):
-            deltas[name] = "DELTA_BINARY_PACKED"
-    header = {"scales": {name: [s.decimals, s.divisor, s.negative_zero] for name, s in scales.items()}, "notes": notes or {}}
+    packed, layout = packing.packed(encoded, scales)
+    header = {
+        "version": ENCODING_VERSION,
+        "scales": {name: [s.decimals, s.divisor, s.negative_zero] for name, s in scales.items()},
+        "steps": layout.steps,
+        "notes": notes or {},
+    }
     metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(header, sort_keys=True).encode()}
-    return _parquet(encoded, metadata, level=9, dictionary=dictionary, deltas=deltas)
+    return _parquet(packed, metadata, level=9, dictionary=layout.dictionary, encodings=layout.encodings)
 
 
 def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -100,6 +99,12 @@ def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None)
             if columns is not None and (missing := [name for name in columns if name not in schema.names]):
                 raise DataError(f"no column {missing} in the file; it has {schema.names}", place=place, remedy="ask for columns it has")
             header = _header(file.metadata.metadata)
+            if (version := header.get("version", 1)) > ENCODING_VERSION:
+                raise DataError(
+                    f"a day of encoding {version}; this release reads up to {ENCODING_VERSION}",
+                    place=place,
+                    remedy="install a newer release",
+                )
             table = file.read(columns=None if columns is None else list(columns), use_threads=False)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise DataError(
@@ -109,7 +114,7 @@ def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None)
         ) from error
     if columns is not None:
         table = table.select(list(columns))
-    return decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()})
+    return decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()}, header.get("steps", ()))
 
 
 def summary_of(data: bytes, *, place: str) -> Summary:
@@ -168,13 +173,14 @@ def encode(table: pa.Table) -> tuple[pa.Table, dict[str, Scale]]:
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=table.schema.metadata)), scales
 
 
-def decode(table: pa.Table, scales: dict[str, Scale]) -> pa.Table:
-    """The inverse of `encode`; scales of columns that are not in `table` are ignored."""
+def decode(table: pa.Table, scales: dict[str, Scale], steps: Collection[str] = ()) -> pa.Table:
+    """The inverse of `encode`; scales of columns that are not in `table` are ignored. Columns in `steps` are `packing`'s."""
     metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key not in {_KEY, b"seal"}}
     arrays, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
         if (scale := scales.get(field.name)) is not None:
-            column = _unpacked(column.combine_chunks(), scale)
+            integers = column.combine_chunks()
+            column = _unpacked(packing.unstepped(integers) if field.name in steps else integers, scale)
         arrays.append(column)
         fields.append(pa.field(field.name, column.type, field.nullable))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=metadata or None))
@@ -222,7 +228,7 @@ def _unpacked(column: pa.Array, scale: Scale) -> pa.Array:
     return pa.array(values, mask=missing)
 
 
-def _parquet(table: pa.Table, metadata: dict[bytes, bytes], *, level: int, dictionary: list[str], deltas: dict[str, str]) -> bytes:
+def _parquet(table: pa.Table, metadata: dict[bytes, bytes], *, level: int, dictionary: list[str], encodings: dict[str, str]) -> bytes:
     """One row group, no statistics (whole days are read), no Arrow schema (its types are Parquet's own)."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
@@ -231,7 +237,7 @@ def _parquet(table: pa.Table, metadata: dict[bytes, bytes], *, level: int, dicti
         compression="zstd",
         compression_level=level,
         use_dictionary=dictionary,
-        column_encoding=deltas or None,
+        column_encoding=encodings or None,
         write_statistics=False,
         store_schema=False,
     ) as writer:
