@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from options_agent.errors import DataError, StorageError
 from options_agent.lake import encoding, layout
 from options_agent.lake.files import FileRecord, sha256_of
-from options_agent.lake.raw import contents_of, read_raw_day, snapshot_files
+from options_agent.lake.raw import contents_of, read_raw_day, snapshot_files, sweeps
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -37,7 +37,7 @@ def compact_raw_day(lake: Lake, underlying: str, day: dt.date) -> FileRecord:
     rows = read_raw_day(lake, underlying, day)
     if not len(rows):
         raise DataError(f"{underlying} has no raw snapshots on {day}", place=lake.files.place(folder), remedy="harvest the day first")
-    data = encoding.day_bytes(rows, {"snapshots": contents_of(rows)})
+    data = encoding.day_bytes(rows, {"snapshots": contents_of(rows, sweeps(lake, underlying, day))})
     if lake.files.read_or_none(path) != data:
         lake.files.write(path, data)
     _verify(lake, path, rows)

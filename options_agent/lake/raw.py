@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +17,7 @@ from options_agent.errors import DataError
 from options_agent.lake import encoding, layout
 from options_agent.lake.files import FileRecord, sha256_of
 from options_agent.lake.shape import as_stored
+from options_agent.lake.sweeps import SweepNote, note_bytes, note_in, noted
 from options_agent.quotes import QUOTE_SCHEMA, sort_quotes
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class SnapshotFile:
 def write_snapshot(lake: Lake, table: pa.Table, *, replace: bool = False) -> FileRecord:
     """Write one raw snapshot: the rows of one underlying, source and region that answer for one grid time.
 
-    Idempotent: the same rows again write nothing and give the same record.
+    Idempotent: the same rows again write nothing and give the same record. What a harvester says of its sweep
+    (`sweeps.with_sweep`) is kept with the file.
 
     Args:
         lake: where to.
@@ -55,7 +57,7 @@ def write_snapshot(lake: Lake, table: pa.Table, *, replace: bool = False) -> Fil
         )
     snapshot, underlying, source, region = _one_of_each(table)
     path = layout.snapshot_path(underlying, snapshot, source, region)
-    data = encoding.snapshot_bytes(sort_quotes(table))
+    data = _snapshot_bytes(table)
     record = FileRecord(path, len(table), len(data), sha256_of(data))
     if (present := lake.files.read_or_none(path)) is not None:
         if present == data:
@@ -123,6 +125,24 @@ def read_raw_day(lake: Lake, underlying: str, day: dt.date) -> pa.Table:
     return encoding.quote_order(pa.concat_tables(tables))
 
 
+def sweeps(lake: Lake, underlying: str, day: dt.date) -> list[SweepNote]:
+    """What harvesters said of the sweeps of a day, in time order; snapshots of sources that cannot know have no note.
+
+    Raises:
+        DataError: a file is damaged.
+        StorageError: a file cannot be read.
+    """
+    notes = {content.key: content.sweep for content in _compacted(lake, underlying, day)}
+    small = {
+        path: key
+        for path in lake.files.find(layout.day_folder("raw", underlying, day))
+        if (key := layout.parse_snapshot_name(path.rsplit("/", 1)[-1]))
+    }
+    for (path, key), data in zip(small.items(), lake.files.read_many(list(small)), strict=True):
+        notes[key] = note_in(data, place=lake.files.place(path))
+    return [SweepNote(*key, note) for key, note in sorted(notes.items()) if note is not None]
+
+
 def raw_fingerprint(lake: Lake, underlying: str, day: dt.date) -> str:
     """SHA-256 (hex) over the snapshots of a raw day and their bytes: the same before and after compaction.
 
@@ -148,29 +168,31 @@ def compacted_hashes(lake: Lake, underlying: str, day: dt.date) -> dict[str, str
     return {layout.snapshot_path(underlying, *content.key): content.sha256 for content in _compacted(lake, underlying, day)}
 
 
-def contents_of(rows: pa.Table) -> list[list[object]]:
-    """The note a compacted file carries: instant, source, region, rows and SHA-256 of each snapshot as a file of its own.
+def contents_of(rows: pa.Table, told: list[SweepNote]) -> list[list[object]]:
+    """The note a compacted file carries: instant, source, region, rows and SHA-256 of each snapshot as a file of its own, and its sweep.
 
     Args:
         rows: raw rows in QUOTE order.
+        told: the day's sweeps.
     """
     keys = rows.select(["snapshot", "source", "region"]).group_by(["snapshot", "source", "region"], use_threads=False).aggregate([])
+    notes = {(note.snapshot, note.source, note.region): note.note for note in told}
     contents: list[list[object]] = []
     for key in sorted((row["snapshot"], row["source"], row["region"]) for row in keys.to_pylist()):
-        own = rows.filter(_is_of(rows, *key))
-        contents.append(
-            [key[0].astimezone(dt.UTC).isoformat(), key[1], key[2], len(own), sha256_of(encoding.snapshot_bytes(sort_quotes(own)))]
-        )
+        own, note = rows.filter(_is_of(rows, *key)), notes.get(key)
+        digest = sha256_of(_snapshot_bytes(noted(own, note)))
+        contents.append([key[0].astimezone(dt.UTC).isoformat(), key[1], key[2], len(own), digest, *([note] if note else [])])
     return contents
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A snapshot within a compacted file: its key, rows, and the SHA-256 of the file it was."""
+    """A snapshot within a compacted file: its key, rows, the SHA-256 of the file it was, and its sweep."""
 
     key: tuple[dt.datetime, str, str]
     rows: int
     sha256: str
+    sweep: dict[str, Any] | None = None
 
 
 def _compacted(lake: Lake, underlying: str, day: dt.date) -> list[_Content]:
@@ -179,7 +201,7 @@ def _compacted(lake: Lake, underlying: str, day: dt.date) -> list[_Content]:
     if (data := lake.files.read_or_none(path)) is None:
         return []
     notes = encoding.summary_of(data, place=lake.files.place(path)).notes.get("snapshots", [])
-    return [_Content((dt.datetime.fromisoformat(at), source, region), rows, sha256) for at, source, region, rows, sha256 in notes]
+    return [_Content((dt.datetime.fromisoformat(at), source, region), rows, *rest) for at, source, region, rows, *rest in notes]
 
 
 def _is_of(table: pa.Table, snapshot: dt.datetime, source: str, region: str) -> pa.ChunkedArray:
@@ -209,7 +231,14 @@ def _compacted_snapshot(lake: Lake, underlying: str, snapshot: dt.datetime, sour
     rows = table.filter(_is_of(table, snapshot, source, region))
     if not len(rows):
         return None
-    return encoding.snapshot_bytes(sort_quotes(as_stored(encoding.in_time_order(rows), QUOTE_SCHEMA, lake.files.place(path))))
+    note = next((c.sweep for c in _compacted(lake, underlying, snapshot.date()) if c.key == (snapshot, source, region)), None)
+    return _snapshot_bytes(noted(as_stored(encoding.in_time_order(rows), QUOTE_SCHEMA, lake.files.place(path)), note))
+
+
+def _snapshot_bytes(table: pa.Table) -> bytes:
+    """The file of a snapshot of its own: a function of its rows and its sweep alone."""
+    metadata = {**(QUOTE_SCHEMA.metadata or {}), **note_bytes(table)}
+    return encoding.snapshot_bytes(sort_quotes(table).replace_schema_metadata(metadata))
 
 
 def _without(table: pa.Table, keys: set[tuple[dt.datetime, str, str]]) -> pa.Table:
