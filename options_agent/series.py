@@ -1,4 +1,4 @@
-"""Series beside the quotes: index prices, the volatility index and funding, each with one schema.
+"""Series beside the quotes: index prices, the volatility index, funding and trades, each with one schema.
 
 `ts` is always when the value was KNOWN: a bar is stamped with its close, a daily figure with the end of its day.
 """
@@ -48,4 +48,24 @@ FUNDING_SCHEMA: Final = pa.schema(
     metadata={"schema": "funding", "schema_version": "1"},
 )
 
-SERIES: Final[dict[str, pa.Schema]] = {"prices": PRICE_SCHEMA, "dvol": DVOL_SCHEMA, "funding": FUNDING_SCHEMA}
+#: Trades of options. `ts` is when the trade was known here, `traded` when the exchange made it; `side` is the taker's.
+#: Price, mark: coin or USDC per contract; amount: contracts; IV: decimal per year. Null: the source does not tell.
+TRADE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("ts", UTC_US, nullable=False),
+        pa.field("traded", UTC_US, nullable=False),
+        pa.field("underlying", pa.string(), nullable=False),
+        pa.field("instrument", pa.string(), nullable=False),
+        pa.field("price", pa.float64(), nullable=False),
+        pa.field("amount", pa.float64(), nullable=False),
+        pa.field("side", pa.string(), nullable=False),  # buy, sell
+        pa.field("iv", pa.float64()),
+        pa.field("mark", pa.float64()),
+        pa.field("index", pa.float64()),  # USD
+        pa.field("trade_id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+    ],
+    metadata={"schema": "trades", "schema_version": "1"},
+)
+
+SERIES: Final[dict[str, pa.Schema]] = {"prices": PRICE_SCHEMA, "dvol": DVOL_SCHEMA, "funding": FUNDING_SCHEMA, "trades": TRADE_SCHEMA}

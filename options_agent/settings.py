@@ -97,6 +97,19 @@ class DeribitSettings(_Group):
     backoff_most_seconds: float = Field(60.0, gt=0)
 
 
+class TardisSettings(_Group):
+    """The vendor of recorded ticks behind source `tardis` and `options-agent backfill`."""
+
+    api_key: SecretStr | None = Field(None, description="without one the vendor gives the first day of each month only")
+    endpoint: str = Field("https://datasets.tardis.dev/v1", description="base URL of the vendor's datasets")
+    parallel_days: int = Field(2, ge=1, le=16, description="days fetched and decoded at once; the vendor limits connections")
+    max_age_minutes: float = Field(60.0, gt=0, description="how old the last row of an instrument may be in a snapshot")
+    prices_seconds: float = Field(60.0, gt=0, description="seconds between two kept index and perpetual prices")
+    trades: bool = Field(True, description="fetch trades of options too")
+    keep_files: bool = Field(False, description="keep the fetched files below {home}/cache/tardis once a day is done")
+    patience_seconds: float = Field(900.0, gt=0, description="how long a download may stand still before the day is given up")
+
+
 class QualitySettings(_Group):
     """Thresholds of the quality rules. Rates are decimals, prices in coin, times in seconds."""
 
@@ -143,6 +156,13 @@ class RetentionSettings(_Group):
     quarantine_days: int | None = Field(None, ge=2, description="quarantined days")
     drill_days: int = Field(3, ge=1, description="archived days of each underlying that the monthly restore drill brings back")
 
+    @model_validator(mode="after")
+    def _raw_goes_first(self) -> Self:
+        for name, days in (("clean_days", self.clean_days), ("quarantine_days", self.quarantine_days)):
+            if days is not None and (self.raw_days is None or days < self.raw_days):
+                raise ValueError(f"{name}={days} with raw_days={self.raw_days}: raw goes first, or judging would write the day again")
+        return self
+
 
 class Settings(BaseSettings):
     """All settings of a desk."""
@@ -183,6 +203,7 @@ class Settings(BaseSettings):
     recorded: RecordedSettings = RecordedSettings()
     exchange: ExchangeSettings = ExchangeSettings()
     deribit: DeribitSettings = DeribitSettings()
+    tardis: TardisSettings = TardisSettings()
     quality: QualitySettings = QualitySettings()
     backtest: BacktestSettings = BacktestSettings()
     alerts: AlertSettings = AlertSettings()

@@ -13,7 +13,7 @@ from options_agent.errors import DataError
 
 Layer = Literal["raw", "clean", "quarantine"]
 DayLayer = Literal["clean", "quarantine"]
-SeriesName = Literal["prices", "dvol", "funding"]
+SeriesName = Literal["prices", "dvol", "funding", "trades"]
 
 DAY_FILE: Final = "day.parquet"
 _NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.@+=-]*$")
@@ -71,7 +71,7 @@ def series_folder(name: SeriesName, underlying: str) -> str:
 
 
 def series_path(name: SeriesName, underlying: str, day: dt.date) -> str:
-    """One day of prices, DVOL or funding."""
+    """One day of prices, DVOL, funding or trades."""
     return f"{series_folder(name, underlying)}/day={day:%Y-%m-%d}/{DAY_FILE}"
 
 
