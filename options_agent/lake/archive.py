@@ -1,4 +1,4 @@
-"""The archive: clean and quarantined days shipped elsewhere, provably whole, never silently overwritten.
+"""The archive: judged days, and the raw ones compacted, shipped elsewhere, provably whole, never silently overwritten.
 
 An object's name holds the SHA-256 of its bytes and it is put if absent: a killed run starts again and completes,
 without duplicates. The manifest that names it comes after it. What a version is, is in `manifest`.
@@ -14,18 +14,19 @@ from options_agent.lake import encoding, layout
 from options_agent.lake.files import FileRecord, Files, LocalFiles, open_files, sha256_of
 from options_agent.lake.manifest import Manifest, ManifestLine, append_manifest, archived_days, read_manifest
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
+from options_agent.lake.retained import retained_day
 
 if TYPE_CHECKING:
     import datetime as dt
     from pathlib import Path
 
-    from options_agent.lake.layout import DayLayer
+    from options_agent.lake.layout import Layer
     from options_agent.lake.root import Lake
     from options_agent.settings import Settings
 
 STAGE: Final = "archive"
 STAGE_VERSION: Final = 1
-_LAYERS: Final[tuple[DayLayer, ...]] = ("clean", "quarantine")
+_LAYERS: Final[tuple[Layer, ...]] = ("raw", "clean", "quarantine")
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,15 @@ def open_archive(settings: Settings) -> Archive:
 
 
 def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> Receipt:
-    """Ship the clean and the quarantined file of a day.
+    """Ship the clean and the quarantined file of a day, and its compacted raw file where there is one.
 
     Idempotent: where the same bytes are already the latest version there, nothing is put. A day that changed
-    since becomes a new version beside the old one.
+    since becomes a new version beside the old one. What retention has deleted here since it was archived stays part
+    of the day: the new version names the objects that are there.
 
     Returns:
         The receipt of stage `archive`, also written to the lake. Counts: `files`, `bytes`, `rows` (clean and
-        quarantined), `quotes` (clean), `uploaded` (objects put by the run that wrote the receipt). `files` are the
+        quarantined), `quotes` (clean), `raw_rows`, `uploaded` (objects put by the run that wrote the receipt). `files` are the
         lake's; `details` name the archive, the manifest with its version, and the objects.
 
     Raises:
@@ -95,12 +97,17 @@ def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> 
             is as it was; the next run completes the work.
     """
     days = _day_files(lake, underlying, day)
-    lines = tuple(_line(lake, path, data) for path, data in days.items())
+    kept = _kept_lines(lake, archive, underlying, day)
+    if not days and not kept:
+        place = lake.files.place(layout.day_path("clean", underlying, day))
+        raise DataError(f"{underlying} {day} is not in the lake", place=place, remedy="harvest and judge the day first")
+    local = tuple(_line(lake, path, data) for path, data in days.items())
+    lines = tuple(sorted((*kept, *local), key=lambda line: _LAYERS.index(line.lake_path.split("/", 1)[0])))
     print_of_day = fingerprint(STAGE, STAGE_VERSION, archive.files.url, [(line.lake_path, line.sha256) for line in lines])
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
     if former is not None and unchanged(lake, former, print_of_day) and _is_latest(archive, underlying, day, lines):
         return former
-    uploaded = sum(_put(archive, line, data) for line, data in zip(lines, days.values(), strict=True))
+    uploaded = sum(_put(archive, line, data) for line, data in zip(local, days.values(), strict=True))
     manifest = append_manifest(archive.files, underlying, day, lines)
     receipt = Receipt(
         stage=STAGE,
@@ -110,11 +117,12 @@ def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> 
         counts={
             "files": len(lines),
             "bytes": sum(line.bytes for line in lines),
-            "rows": sum(line.rows for line in lines),
+            "rows": sum(line.rows for line in lines if not line.lake_path.startswith("raw/")),
+            "raw_rows": sum(line.rows for line in lines if line.lake_path.startswith("raw/")),
             "quotes": sum(line.rows for line in lines if line.lake_path.startswith("clean/")),
             "uploaded": uploaded,
         },
-        files=tuple(FileRecord(line.lake_path, line.rows, line.bytes, line.sha256) for line in lines),
+        files=tuple(FileRecord(line.lake_path, line.rows, line.bytes, line.sha256) for line in local),
         details={
             "archive": archive.files.url,
             "manifest": manifest.path,
@@ -177,12 +185,15 @@ def archived(archive: Archive, underlying: str | None = None) -> list[tuple[str,
 
 def _day_files(lake: Lake, underlying: str, day: dt.date) -> dict[str, bytes]:
     paths = [layout.day_path(layer, underlying, day) for layer in _LAYERS]
-    found = {path: data for path in paths if (data := lake.files.read_or_none(path)) is not None}
-    if not found:
-        raise DataError(
-            f"{underlying} {day} is not in the lake", place=lake.files.place(paths[0]), remedy="harvest and judge the day first"
-        )
-    return found
+    return {path: data for path in paths if (data := lake.files.read_or_none(path)) is not None}
+
+
+def _kept_lines(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> tuple[ManifestLine, ...]:
+    """Lines of the latest manifest whose files retention has deleted here."""
+    if (retained := retained_day(lake, underlying, day)) is None:
+        return ()
+    paths = {layout.day_path(layer, underlying, day) for layer in retained.layers}
+    return tuple(line for line in _existing(archive, underlying, day, None).lines if line.lake_path in paths)
 
 
 def _line(lake: Lake, path: str, data: bytes) -> ManifestLine:

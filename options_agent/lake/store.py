@@ -20,6 +20,7 @@ from options_agent.lake import encoding, layout
 from options_agent.lake.files import FileRecord, sha256_of
 from options_agent.lake.merging import MERGE_COLUMNS, merge_regions
 from options_agent.lake.raw import SnapshotFile, raw_fingerprint, read_raw_day, snapshot_files, write_snapshot
+from options_agent.lake.retained import retained_days
 from options_agent.lake.root import Lake, open_lake
 from options_agent.lake.shape import as_schema, as_stored
 from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA
@@ -90,12 +91,18 @@ def read_range(lake: Lake, layer: Layer, underlying: str, start: dt.date, end: d
     The rule of the merge is `merging.merge_regions`. One chunk a day; ask for the columns you need.
 
     Raises:
-        DataError: a file is damaged or lacks a column.
+        DataError: a file is damaged or lacks a column, or a day of the range lies in the archive only.
         StorageError: a file cannot be read.
     """
     full = QUOTE_SCHEMA if layer == "raw" else _SCHEMAS[layer]
     schema = _chosen(full, columns)
     wanted = [day for day in days(lake, layer, underlying) if start <= day <= end]
+    if away := [day for day, retained in retained_days(lake, underlying, start, end).items() if layer in retained.layers]:
+        raise DataError(
+            f"{len(away)} {layer} days of {underlying} in that range lie in the archive only, the first {away[0]}",
+            place=lake.files.place(layout.underlying_folder(layer, underlying)),
+            remedy=f"options-agent archive restore {underlying} {away[0]}, and so on; or read a range without them",
+        )
     tables = _read_days(lake, layer, underlying, wanted, _chosen(full, list(dict.fromkeys([*schema.names, "ts"]))))
     if not tables:
         return schema.empty_table()
@@ -117,14 +124,16 @@ def underlyings(lake: Lake, layer: Layer) -> list[str]:
     return [name.removeprefix("underlying=") for name in lake.files.folders(f"{layer}/quotes") if name.startswith("underlying=")]
 
 
-def write_series(lake: Lake, name: SeriesName, underlying: str, day: dt.date, table: pa.Table) -> FileRecord:
-    """Write one day of prices, DVOL or funding, replacing what was there. Rows are sorted by `ts`.
+def write_series(lake: Lake, name: SeriesName, underlying: str, day: dt.date, table: pa.Table, region: str | None = None) -> FileRecord:
+    """Write one day of a series, replacing what was there. Rows are sorted by `ts`.
+
+    With a `region`, the file is that harvester's own, beside the day's and others': none of them overwrites another's.
 
     Raises:
         DataError: the table does not have the series' schema.
         StorageError: it cannot be written.
     """
-    path = layout.series_path(name, underlying, day)
+    path = layout.series_path(name, underlying, day, region)
     table = as_schema(table, SERIES[name], lake.files.place(path))
     data = encoding.snapshot_bytes(table.take(pc.sort_indices(table, sort_keys=[("ts", "ascending")])))
     if lake.files.read_or_none(path) != data:
@@ -136,6 +145,8 @@ def read_series(
     lake: Lake, name: SeriesName, underlying: str, start: dt.date | dt.datetime | None = None, end: dt.date | dt.datetime | None = None
 ) -> pa.Table:
     """A series by `ts`, from `start` to `end`: dates are inclusive days, an aware `end` instant is exclusive.
+
+    Rows that several files of a day tell alike (same instant, source and kind) are one row: the day's file before regions' by name.
 
     Raises:
         DataError: a file is damaged.
@@ -157,12 +168,22 @@ def read_series(
         for path, data in zip(paths, lake.files.read_many(paths), strict=True)
     ]
     table = pa.concat_tables(tables) if tables else schema.empty_table()
+    if len({path.rpartition("/")[0] for path in paths}) < len(paths):
+        table = _told_once(table)
     if start is not None:
         table = table.filter(pc.greater_equal(table.column("ts"), _instant(start)))
     if end is not None:
         bound = end if isinstance(end, dt.datetime) else end + margin
         table = table.filter(pc.less(table.column("ts"), _instant(bound)))
     return table.take(pc.sort_indices(table, sort_keys=[("ts", "ascending")]))
+
+
+def _told_once(table: pa.Table) -> pa.Table:
+    """The first of the rows that agree in everything but the values."""
+    keys = [name for name in table.column_names if not pa.types.is_floating(table.schema.field(name).type)]
+    numbered = table.select(keys).append_column("row", pa.array(range(len(table)), pa.int64()))
+    first = numbered.group_by(keys, use_threads=False).aggregate([("row", "min")])["row_min"].combine_chunks()
+    return table.take(first.take(pc.sort_indices(first)))
 
 
 def set_aside(lake: Lake, path: str, reason: str) -> str:

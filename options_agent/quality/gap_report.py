@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from options_agent.errors import DataError
 from options_agent.lake.receipts import Receipt, fingerprint, write_receipt
+from options_agent.lake.retained import retained_days
 from options_agent.lake.store import days
 from options_agent.quality.gaps import find_gaps
 
@@ -23,7 +24,7 @@ def gaps_receipt(lake: Lake, underlying: str) -> Receipt:
         DataError: nothing was ever harvested, or a compacted day is damaged.
         StorageError: the lake cannot be listed or written.
     """
-    present = days(lake, "raw", underlying)
+    present = sorted({*days(lake, "raw", underlying), *retained_days(lake, underlying)})
     if not present:
         raise DataError(f"nothing of {underlying} was ever harvested", place=lake.root, remedy="harvest it first")
     rows = find_gaps(lake, underlying, present[0], present[-1]).to_pylist()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from options_agent.errors import DataError
+from options_agent.lake.retained import retained_days
 from options_agent.lake.store import days, snapshot_files
 from options_agent.quotes import UTC_US
 
@@ -115,12 +116,16 @@ def freshness(lake: Lake, underlyings: Iterable[str]) -> list[Freshness]:
 
 
 def _snapshots(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[tuple[str, str], list[dt.datetime]]:
-    """Grid times per (source, region), ascending: of the range, and of the nearest day with data on either side."""
-    present = days(lake, "raw", underlying)
+    """Grid times per (source, region), ascending: of the range, and of the nearest day with data on either side.
+
+    A day that retention deleted here was harvested all the same: its receipt says which snapshots it had.
+    """
+    retained = {day: one.snapshots for day, one in retained_days(lake, underlying).items() if one.snapshots}
+    present = sorted({*days(lake, "raw", underlying), *retained})
     before, after = [day for day in present if day < start][-1:], [day for day in present if day > end][:1]
     times: dict[tuple[str, str], list[dt.datetime]] = {}
     for day in [*before, *(day for day in present if start <= day <= end), *after]:
-        for file in snapshot_files(lake, underlying, day):
+        for file in retained.get(day) or snapshot_files(lake, underlying, day):
             times.setdefault((file.source, file.region), []).append(file.snapshot)
     return {harvester: sorted(set(found)) for harvester, found in times.items()}
 

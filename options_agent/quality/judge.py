@@ -17,6 +17,7 @@ from options_agent.errors import DataError
 from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
+from options_agent.lake.retained import is_retained, retained_snapshots
 from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
 from options_agent.quality.chain import MICROSECONDS, Floats, chain_of
 from options_agent.quality.rules import RULES_VERSION, active
@@ -84,14 +85,17 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
 
     A raw file that cannot be read is set aside under `quarantine/files` and named in the receipt
     (`counts["files_set_aside"]`, `details["set_aside"]`); the rest of the day is judged. Same raw snapshots, settings
-    and rules: nothing is done and the former receipt is returned.
+    and rules: nothing is done and the former receipt is returned; so it is where retention has deleted the raw day
+    (restore it to have it judged by other rules).
 
     Raises:
         DataError: a written row would not fit the clean schema (a disabled rule let it through).
         StorageError: the lake cannot be read or written.
     """
-    answered = judge_fingerprint(lake, underlying, day, settings=settings)
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
+    if receipt is not None and is_retained(lake, "raw", underlying, day):
+        return receipt  # its raw rows lie in the archive only: judged they were, and nothing is left here to judge
+    answered = judge_fingerprint(lake, underlying, day, settings=settings)
     if receipt is not None and unchanged(lake, receipt, answered):
         return receipt
     table, moved = _read_what_can_be_read(lake, underlying, day)
@@ -169,7 +173,8 @@ def _keys(found: Sequence[SnapshotFile]) -> list[tuple[str, str, str]]:
 def _last_snapshots(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFile]:
     """The last snapshot of every harvester on the day before; none where that day has none, or cannot be read."""
     try:
-        found = snapshot_files(lake, underlying, day - dt.timedelta(days=1))
+        before = day - dt.timedelta(days=1)
+        found = snapshot_files(lake, underlying, before) or retained_snapshots(lake, underlying, before)
     except DataError:
         return []
     last = {(file.source, file.region): file for file in found}
@@ -179,7 +184,7 @@ def _last_snapshots(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotF
 def _rows_of(lake: Lake, found: Sequence[SnapshotFile]) -> pa.Table:
     """Rows of some raw snapshots of one day; a file that cannot be read is left for its own day to set aside."""
     tables = [QUOTE_SCHEMA.empty_table()]
-    for path in {file.path: None for file in found}:
+    for path in {file.path: None for file in found if file.path}:  # of a day in the archive only, the names are left
         try:
             table = from_bytes(lake.files.read(path), place=lake.files.place(path))
         except DataError:

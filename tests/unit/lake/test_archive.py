@@ -37,7 +37,14 @@ def day_files(lake: Lake) -> dict[str, bytes]:
 def test_a_day_is_restored_byte_for_byte(local_lake: Lake, archive: Archive, tmp_path: Path) -> None:
     judged(local_lake)
     receipt = archive_day(local_lake, archive, "BTC", DAY)
-    assert receipt.counts == {"files": 2, "bytes": sum(map(len, day_files(local_lake).values())), "rows": 48, "quotes": 45, "uploaded": 2}
+    assert receipt.counts == {
+        "files": 2,
+        "bytes": sum(map(len, day_files(local_lake).values())),
+        "rows": 48,
+        "raw_rows": 0,
+        "quotes": 45,
+        "uploaded": 2,
+    }
     report = restore_day(archive, "BTC", DAY, tmp_path / "elsewhere" / "synthetic")
     elsewhere = Lake(str(tmp_path / "elsewhere"), "synthetic")
     assert day_files(elsewhere) == day_files(local_lake)
