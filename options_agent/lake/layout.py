@@ -70,9 +70,10 @@ def series_folder(name: SeriesName, underlying: str) -> str:
     return f"raw/{name}/underlying={_checked_underlying(underlying)}"
 
 
-def series_path(name: SeriesName, underlying: str, day: dt.date) -> str:
-    """One day of prices, DVOL, funding or trades."""
-    return f"{series_folder(name, underlying)}/day={day:%Y-%m-%d}/{DAY_FILE}"
+def series_path(name: SeriesName, underlying: str, day: dt.date, region: str | None = None) -> str:
+    """One day of a series: the day's file, or that of one live harvester beside it."""
+    file = DAY_FILE if region is None else f"{_checked_name('region', region)}.parquet"
+    return f"{series_folder(name, underlying)}/day={day:%Y-%m-%d}/{file}"
 
 
 def receipt_folder(stage: str, underlying: str | None = None) -> str:

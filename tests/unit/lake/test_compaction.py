@@ -121,8 +121,8 @@ def test_compaction_killed_at_any_point_loses_and_doubles_nothing(local_lake: La
     harvested(local_lake)
     before = read_raw_day(local_lake, "BTC", DAY)
     dice, counts = random.Random(7), set()
-    # 9 small files are read twice, one written, verified, and 9 removed: some 40 steps; each kill goes on from the last
-    for step in sorted(dice.sample(range(46), 9)):
+    # 9 small files are read three times, one written, verified, and 9 removed: some 50 steps; each kill goes on from the last
+    for step in sorted(dice.sample(range(20, 60), 12)):
         child = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, local_lake.root, str(step)], check=False)
         assert child.returncode in {0, -9}
         counts.add(len(local_lake.files.find("raw")))

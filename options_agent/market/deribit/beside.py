@@ -1,0 +1,99 @@
+"""The series beside the chain, live: index prices as they come, and DVOL, funding and delivery prices as the exchange closes them.
+
+A harvester writes its own file of each day (`{region}.parquet`) whole, after reading back what it wrote before it was stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from options_agent.lake import layout
+from options_agent.lake.encoding import from_bytes
+from options_agent.lake.store import write_series
+from options_agent.market.deribit.history import dvol_table, funding_table, price_table
+from options_agent.series import SERIES
+
+if TYPE_CHECKING:
+    from options_agent.lake.layout import SeriesName
+    from options_agent.lake.store import Lake
+    from options_agent.market.deribit.http import Caller
+
+_HOUR: Final = dt.timedelta(hours=1)
+#: Hours of DVOL and funding that are asked for again: closed bars may come a little late.
+_LOOK_BACK: Final = dt.timedelta(hours=9)
+
+
+@dataclass(slots=True)
+class Beside:
+    """Writes the series of some families for one region."""
+
+    lake: Lake
+    region: str
+    every: float
+    _days: dict[tuple[SeriesName, str, dt.date], pa.Table] = field(default_factory=dict)
+    _kept_at: dict[str, int] = field(default_factory=dict)
+    _hour: dict[str, dt.datetime] = field(default_factory=dict)
+
+    def hear_index(self, underlying: str, price: float, ts: int) -> pa.Table | None:
+        """An index price came in at `ts`; the row to keep where one is due."""
+        if ts - self._kept_at.get(underlying, -(1 << 62)) < self.every * 1e6:
+            return None
+        self._kept_at[underlying] = ts
+        return price_table([(ts, price)], underlying, "index")
+
+    async def keep(self, name: SeriesName, underlying: str, rows: pa.Table) -> None:
+        """Add rows to their days' files of this region; rows that are there already stay as they are."""
+        await asyncio.to_thread(self._keep, name, underlying, rows)
+
+    async def hourly(self, caller: Caller, underlying: str, now: dt.datetime) -> None:
+        """Once an hour: the closed bars of DVOL, the funding, and after 08:00 the delivery price.
+
+        Raises:
+            ExchangeError: the exchange did not answer; it is asked again with the next snapshot.
+        """
+        hour = now.replace(minute=0, second=0, microsecond=0)
+        if self._hour.get(underlying) == hour:
+            return
+        await self.keep("dvol", underlying, await dvol_table(caller, underlying, now - _LOOK_BACK, now))
+        await self.keep("funding", underlying, await funding_table(caller, underlying, now - _LOOK_BACK, now))
+        self._hour[underlying] = hour
+
+    def _keep(self, name: SeriesName, underlying: str, rows: pa.Table) -> None:
+        days = pc.cast(rows["ts"], pa.date32())
+        for day in pc.unique(days).to_pylist():
+            own = rows.filter(pc.equal(days, pa.scalar(day, pa.date32())))
+            key = (name, underlying, day)
+            before = self._days.get(key)
+            if before is None:
+                before = self._written(*key)
+            fresh = own.filter(pc.invert(pc.is_in(own["ts"], before["ts"].combine_chunks())))
+            if fresh.num_rows or key not in self._days:
+                self._days[key] = pa.concat_tables([before, fresh]).combine_chunks()
+                write_series(self.lake, name, underlying, day, self._days[key], self.region)
+            for old in [k for k in self._days if k[:2] == key[:2] and day - k[2] > dt.timedelta(days=2)]:
+                del self._days[old]
+
+    def _written(self, name: SeriesName, underlying: str, day: dt.date) -> pa.Table:
+        path = layout.series_path(name, underlying, day, self.region)
+        data = self.lake.files.read_or_none(path)
+        if data is None:
+            return SERIES[name].empty_table()
+        return pa.Table.from_arrays(from_bytes(data, place=self.lake.files.place(path)).columns, schema=SERIES[name])
+
+
+def index_name_of(channel: str) -> str | None:
+    """`btc_usd` of `deribit_price_index.btc_usd`; None for other channels."""
+    topic, _, name = channel.partition(".")
+    return name if topic == "deribit_price_index" else None
+
+
+def price_of(data: dict[str, Any]) -> float | None:
+    """The price in a message of the index channel."""
+    value = data.get("price")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None

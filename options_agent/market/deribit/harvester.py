@@ -1,0 +1,310 @@
+"""The live harvester: a connection that is kept, and at every grid time a snapshot of each chain, written with how whole it is.
+
+The schedule and the long-running command call the same `harvest`: the one for a single snapshot, the other until it is stopped.
+Killed at any instant it loses the snapshot in flight and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from options_agent.errors import ExchangeError, OptionsAgentError
+from options_agent.lake.events import Event, record_event
+from options_agent.lake.raw import snapshot_files
+from options_agent.market.clock import WALL
+from options_agent.market.deribit.beside import Beside, index_name_of, price_of
+from options_agent.market.deribit.chain import LiveChain, currency_of, index_of
+from options_agent.market.deribit.http import Caller
+from options_agent.market.deribit.link import Link
+from options_agent.market.deribit.replies import MAINTENANCE, RefusalError, contracts_of
+from options_agent.market.deribit.sweep import Sweeper, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from options_agent.lake.store import Lake
+    from options_agent.market.clock import Clock
+    from options_agent.market.deribit.socket import Socket
+    from options_agent.settings import Settings
+
+log = logging.getLogger("options_agent.harvest")
+
+SOURCE: Final = "deribit"
+#: A listing is asked for anew this long after the last time, whatever the channel of states said.
+_RELIST: Final = dt.timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class Harvested:
+    """What a harvest did. `clock_offset_seconds`: how far the exchange's clock was ahead of ours when it was last compared."""
+
+    snapshots: int = 0
+    partial: int = 0
+    missed: int = 0
+    rows: int = 0
+    connections: int = 0
+    notifications: int = 0
+    refused: int = 0
+    clock_offset_seconds: float = 0.0
+    last: dict[str, dt.datetime] = field(default_factory=dict)
+
+
+async def harvest(
+    settings: Settings,
+    lake: Lake,
+    *,
+    clock: Clock = WALL,
+    stop: asyncio.Event | None = None,
+    snapshots: int | None = None,
+    told: Callable[[Taken], None] | None = None,
+) -> Harvested:
+    """Take a snapshot of every underlying at each grid time, until stopped or `snapshots` grid times are done.
+
+    Args:
+        settings: network, underlyings, region, `live_interval_minutes` and the group `deribit`.
+        lake: where to; its network must be the settings'.
+        clock: the market's clock: the wall's but for a box that runs fast.
+        stop: set it to end after the snapshot in flight.
+        snapshots: how many grid times; the first is the one just past. None = until stopped.
+        told: called after each snapshot that was taken or missed.
+
+    Raises:
+        SettingsError, DataError: the settings and the lake do not belong together.
+        StorageError: the lake cannot be written; what was written stays whole.
+    """
+    return await _Harvester(settings, lake, clock, stop or asyncio.Event(), told).run(snapshots)
+
+
+@dataclass(slots=True)
+class _Harvester:
+    settings: Settings
+    lake: Lake
+    clock: Clock
+    stop: asyncio.Event
+    told: Callable[[Taken], None] | None
+    done: Harvested = field(default_factory=Harvested)
+    chain: LiveChain = field(init=False)
+    beside: Beside = field(init=False)
+    caller: Caller = field(init=False)
+    link: Link = field(init=False)
+    _families: dict[str, str] = field(init=False)
+    _listed_at: dt.datetime | None = None
+    _news: asyncio.Queue[tuple[str, str]] = field(default_factory=asyncio.Queue)
+    _writes: asyncio.Queue[tuple[str, str, Any]] = field(default_factory=asyncio.Queue)
+    _relist: asyncio.Event = field(default_factory=asyncio.Event)
+    _in_maintenance: bool = False
+
+    def __post_init__(self) -> None:
+        self.chain = LiveChain(self.settings.underlyings)
+        self.beside = Beside(self.lake, self.settings.region, self.settings.deribit.prices_seconds)
+        self.caller = Caller(self.settings, self.clock)
+        self.link = Link(self.settings, self.clock, self.caller.pacer, self._hear, self._opened, self._connection)
+        self._families = {index_of(u): u for u in self.settings.underlyings}
+
+    async def run(self, snapshots: int | None) -> Harvested:
+        self._record("started", detail=f"network {self.settings.network}, {', '.join(self.settings.underlyings)}")
+        async with self.caller:
+            tasks = [asyncio.create_task(work) for work in (self._write_series(), self._follow_listing())]
+            if self.settings.deribit.transport != "http":
+                tasks.append(asyncio.create_task(self.link.keep()))
+            try:
+                await self._snapshots(snapshots, tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                with contextlib.suppress(OptionsAgentError):
+                    await self._flush_series()
+                    self._record("stopped")
+        self.done.connections = self.link.connections
+        return self.done
+
+    async def _snapshots(self, wanted: int | None, tasks: list[asyncio.Task[None]]) -> None:
+        """Grid time after grid time. A task that died is a fault of ours: it ends the harvest with its error."""
+        step = dt.timedelta(minutes=self.settings.live_interval_minutes)
+        at = _floor(self.clock.now(), step) if wanted else _floor(self.clock.now(), step) + step
+        taken = 0
+        while not self.stop.is_set() and (wanted is None or taken < wanted):
+            if not await self._until(at + dt.timedelta(seconds=self.settings.deribit.settle_seconds)):
+                return
+            for task in tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()):
+                    raise error
+            await self._take(at)
+            taken += 1
+            now = _floor(self.clock.now(), step)
+            while at + step <= now and wanted is None and at + step < now:  # a pause, or a clock that runs faster than the work
+                at += step
+                self._missed(at, "the harvester was behind")
+            at += step
+
+    async def _until(self, at: dt.datetime) -> bool:
+        """Wait for a market time; False where the harvest is to stop first."""
+        sleeping, stopping = asyncio.create_task(self.clock.sleep_until(at)), asyncio.create_task(self.stop.wait())
+        await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (sleeping, stopping):
+            task.cancel()
+        return not self.stop.is_set()
+
+    async def _take(self, at: dt.datetime) -> None:
+        """The snapshots of one grid time, all families; each that cannot be had is a known miss."""
+        sweeper = Sweeper(self.settings, self.clock, self.chain, self.caller, self.link)
+        present = {u: await asyncio.to_thread(self._present, u, at) for u in self.settings.underlyings}
+        for underlying in self.settings.underlyings:
+            if present[underlying]:  # started again within the same interval
+                continue
+            try:
+                await self._listing_known()
+                taken = await sweeper.take(self.lake, underlying, at)
+            except ExchangeError as error:
+                self._note_refusal(error)
+                self._missed(at, self._why(error), underlying)
+                continue
+            self._count(taken)
+        with contextlib.suppress(ExchangeError):
+            for underlying in self.settings.underlyings:
+                await self.beside.hourly(self.caller, underlying, self.clock.now())
+        self._record_news()
+        self._record("alive")
+
+    def _count(self, taken: Taken) -> None:
+        if self._in_maintenance:
+            self._in_maintenance = False
+            self._record("maintenance_ended")
+        self.done.snapshots += 1
+        self.done.rows += taken.rows
+        self.done.last[taken.underlying] = taken.snapshot
+        if taken.missing:
+            self.done.partial += 1
+            self._record("snapshot_partial", taken.underlying, f"{taken.snapshot.isoformat()} lacks {taken.missing}: {taken.cause}")
+        if self.told is not None:
+            self.told(taken)
+
+    def _missed(self, at: dt.datetime, why: str, underlying: str | None = None) -> None:
+        for family in (underlying,) if underlying else self.settings.underlyings:
+            self.done.missed += 1
+            self._record("snapshot_missed", family, f"{at.isoformat()}: {why}")
+            if self.told is not None:
+                self.told(Taken(family, at, 0, 0, "none", 0.0, why))
+
+    def _why(self, error: ExchangeError) -> str:
+        return "maintenance" if self._in_maintenance else f"{error.message}; socket: {self.link.cause}"
+
+    def _note_refusal(self, error: ExchangeError) -> None:
+        if isinstance(error, RefusalError):
+            self.done.refused += 1
+            if error.code == MAINTENANCE and not self._in_maintenance:
+                self._in_maintenance = True
+                self._record("maintenance_began", detail=error.message)
+
+    def _present(self, underlying: str, at: dt.datetime) -> bool:
+        files = snapshot_files(self.lake, underlying, at.date())
+        return any(file.snapshot == at and file.source == SOURCE and file.region == self.settings.region for file in files)
+
+    async def _opened(self, socket: Socket) -> None:
+        """What is done on a fresh socket: log in, heartbeats, the listing, every ticker and index."""
+        await socket.log_in()
+        await socket.beat()
+        await self._list_all()
+        await socket.subscribe(
+            [
+                *(f"ticker.{name}.agg2" for name in self.chain.contracts),
+                *(f"deribit_price_index.{name}" for name in self._families),
+                *sorted({f"instrument.state.option.{currency_of(u)}" for u in self.settings.underlyings}),
+                "platform_state",
+            ]
+        )
+
+    async def _listing_known(self) -> None:
+        if self._listed_at is None:
+            await self._list_all()
+
+    async def _list_all(self) -> tuple[list[str], list[str]]:
+        """Ask for the listing of every currency; returns the new and the gone contracts.
+
+        Raises:
+            ExchangeError: the exchange refused or did not answer.
+        """
+        new: list[str] = []
+        gone: list[str] = []
+        for currency in sorted({currency_of(u) for u in self.settings.underlyings}):
+            listed = await self.caller.call("public/get_instruments", {"currency": currency, "kind": "option", "expired": False})
+            found = self.chain.list_contracts(currency, contracts_of(listed, place=f"{self.caller.url}/public/get_instruments"))
+            new += found[0]
+            gone += found[1]
+        before = self.clock.now()
+        exchange_ms = await self.caller.call("public/get_time")
+        between = before + (self.clock.now() - before) / 2
+        self.done.clock_offset_seconds = round(exchange_ms / 1e3 - between.timestamp(), 3)
+        self._listed_at = self.clock.now()
+        return new, gone
+
+    async def _follow_listing(self) -> None:
+        """Subscribe what is newly listed, when the exchange says so and once an hour."""
+        while True:
+            waiting = [asyncio.create_task(self._relist.wait()), asyncio.create_task(self.clock.sleep(_RELIST.total_seconds()))]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in waiting:
+                task.cancel()
+            self._relist.clear()
+            with contextlib.suppress(ExchangeError):
+                new, _ = await self._list_all()
+                if new and self.link.socket is not None:
+                    await self.link.socket.subscribe([f"ticker.{name}.agg2" for name in new])
+
+    def _hear(self, channel: str, data: Any) -> None:
+        """A notification came in."""
+        self.done.notifications += 1
+        ts = self.clock.now_us()
+        if channel.startswith("ticker."):
+            self.chain.hear_ticker(data, ts)
+        elif (name := index_name_of(channel)) is not None:
+            if (price := price_of(data)) is not None and (underlying := self._families.get(name)) is not None:
+                self.chain.index[underlying] = (price, ts)
+                if (row := self.beside.hear_index(underlying, price, ts)) is not None:
+                    self._writes.put_nowait(("prices", underlying, row))
+        elif channel.startswith("instrument.state."):
+            if data.get("state") in {"created", "open", "started"} and data.get("instrument_name") not in self.chain.contracts:
+                self._relist.set()
+            elif data.get("state") in {"closed", "settled", "terminated", "deactivated", "delivered", "archivized", "inactive"}:
+                self.chain.delist(data.get("instrument_name", ""))
+        elif channel == "platform_state" and data.get("maintenance"):
+            self._in_maintenance = True
+            self._news.put_nowait(("maintenance_began", "announced on platform_state"))
+
+    def _connection(self, kind: str, detail: str) -> None:
+        self._in_maintenance = self._in_maintenance or kind == "maintenance_began"
+        self._news.put_nowait((kind, detail))
+        if kind == "rate_limited":
+            self.done.refused += 1
+        log.info("%s: %s", kind, detail)
+
+    def _record_news(self) -> None:
+        while not self._news.empty():
+            kind, detail = self._news.get_nowait()
+            self._record(kind, detail=detail)
+
+    async def _write_series(self) -> None:
+        while True:
+            await self._write_one(await self._writes.get())
+
+    async def _flush_series(self) -> None:
+        while not self._writes.empty():
+            await self._write_one(self._writes.get_nowait())
+
+    async def _write_one(self, write: tuple[str, str, Any]) -> None:
+        name, underlying, rows = write
+        await self.beside.keep(name, underlying, rows)  # type: ignore[arg-type]
+
+    def _record(self, kind: str, underlying: str | None = None, detail: str = "") -> None:
+        record_event(self.lake, SOURCE, self.settings.region, Event(self.clock.now(), kind, underlying, detail))
+
+
+def _floor(at: dt.datetime, step: dt.timedelta) -> dt.datetime:
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // step * step

@@ -1,0 +1,117 @@
+"""Calls over HTTP: JSON-RPC by POST, paced, with a retry where asking again may help."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import orjson
+
+from options_agent.errors import ExchangeError
+from options_agent.market.deribit.pacing import Pacer
+from options_agent.market.deribit.replies import PASSING, TOO_MANY_REQUESTS, RefusalError, result_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import aiohttp
+
+    from options_agent.market.clock import Clock
+    from options_agent.settings import Settings
+
+TRIES: Final = 3
+_DICE: Final = random.Random()  # noqa: S311 - jitter
+
+
+@dataclass(slots=True)
+class Caller:
+    """The exchange of the settings' network, over HTTP. An async context manager."""
+
+    settings: Settings
+    clock: Clock
+    pacer: Pacer = field(init=False)
+    calls: int = 0
+    retries: int = 0
+    _session: aiohttp.ClientSession | None = None
+
+    def __post_init__(self) -> None:
+        self.pacer = Pacer(self.clock, self.settings.deribit.credit_share)
+
+    @property
+    def url(self) -> str:
+        """`…/api/v2`."""
+        return f"{self.settings.exchange_url}/api/v2"
+
+    async def __aenter__(self) -> Self:
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=self.settings.deribit.timeout_seconds)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers={"Content-Type": "application/json"})
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def call(self, method: str, params: dict[str, Any] | None = None, *, tries: int = TRIES) -> Any:
+        """The result of a method, `public/ticker` for instance.
+
+        Raises:
+            RefusalError: the exchange answered with an error.
+            ExchangeError: it could not be reached, or answered with something else, `tries` times.
+        """
+        place = f"{self.url}/{method}"
+        for attempt in range(1, tries + 1):
+            try:
+                return await self._once(method, params or {}, place)
+            except RefusalError as error:
+                if error.code == TOO_MANY_REQUESTS:
+                    self.pacer.drained(self.clock.seconds())
+                if attempt == tries or error.code not in PASSING | {TOO_MANY_REQUESTS}:
+                    raise
+            except ExchangeError:
+                if attempt == tries:
+                    raise
+            self.retries += 1
+            await self.clock.sleep(self.settings.deribit.backoff_seconds * 2 ** (attempt - 1) * _DICE.uniform(0.5, 1.5))
+        raise AssertionError("unreachable")
+
+    async def _once(self, method: str, params: dict[str, Any], place: str) -> Any:
+        import aiohttp
+
+        if self._session is None:
+            raise ExchangeError("the connection is not open", place=place, remedy="use the caller as an async context manager")
+        await self.pacer.pay(method)
+        self.calls += 1
+        body = orjson.dumps({"jsonrpc": "2.0", "id": self.calls, "method": method, "params": params})
+        try:
+            async with self._session.post(place, data=body) as answer:
+                content = await answer.read()
+                status = answer.status
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise ExchangeError(
+                f"the exchange did not answer: {type(error).__name__} {error}".strip(),
+                place=place,
+                remedy="check the network; it is tried again",
+            ) from None
+        try:
+            envelope = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise ExchangeError(
+                f"the exchange answered status {status} and no JSON: {content[:60]!r}", place=place, remedy="it is tried again"
+            ) from None
+        _require_network(self.settings.network, envelope, place)
+        return result_of(envelope, place=place)
+
+
+def _require_network(network: str, envelope: object, place: str) -> None:
+    """Refuse an answer that says it is of the other network: prices of one are worthless for the other."""
+    says = envelope.get("testnet") if isinstance(envelope, dict) else None
+    if isinstance(says, bool) and says is not (network != "mainnet"):
+        whose = "testnet" if says else "mainnet"
+        raise ExchangeError(
+            f"the server says it is {whose}, this desk is set to {network}",
+            place=place,
+            remedy="set OPTIONS_AGENT_NETWORK and the URL to one network",
+        )
