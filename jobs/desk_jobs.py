@@ -12,6 +12,7 @@ from assets.quality import CLEAN, QUARANTINED
 from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
 from dagster_project.partitions import strategies
+from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
 from options_agent.settings import load_settings
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
@@ -92,11 +93,11 @@ def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
 @dg.schedule(
     job=market_job,
     cron_schedule="20 0 * * *",
-    description="Yesterday, complete now: harvested to the full, judged, compacted into its day files, archived.",
+    description="Yesterday, complete now: harvested to the full, judged into its day files, archived.",
     **_ON,
 )
 def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Yesterday, complete now: harvested to the full, judged, compacted into its day files, archived."""
+    """Yesterday, complete now: harvested to the full, judged into its day files, archived."""
     settings = load_settings()
     if settings.source != "synthetic":
         return dg.SkipReason(f"source {settings.source!r} does not grow; materialize its days by hand or by `options-agent run`")
@@ -139,7 +140,18 @@ def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=week, partition_key=week)
 
 
-JOBS = [market_job, harvest_job, gaps_job, regimes_job, nightly_job, backtests_job, comparison_job, training_job]
+JOBS = [
+    market_job,
+    harvest_job,
+    gaps_job,
+    regimes_job,
+    nightly_job,
+    backtests_job,
+    comparison_job,
+    training_job,
+    storage_upkeep,
+    restore_drill,
+]
 SCHEDULES = [
     harvest_every_15_minutes,
     judge_and_archive_daily,
@@ -147,4 +159,6 @@ SCHEDULES = [
     backtests_nightly,
     comparison_nightly,
     training_weekly,
+    upkeep_nightly,
+    drill_monthly,
 ]

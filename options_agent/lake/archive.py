@@ -18,6 +18,7 @@ from options_agent.lake.retained import retained_day
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Callable
     from pathlib import Path
 
     from options_agent.lake.layout import Layer
@@ -162,15 +163,24 @@ def restore_day(archive: Archive, underlying: str, day: dt.date, destination: Pa
     return RestoreReport(underlying, day, manifest.version, destination, proofs)
 
 
-def verify(archive: Archive, underlying: str | None = None, day: dt.date | None = None) -> list[Proof]:
+def verify(
+    archive: Archive, underlying: str | None = None, day: dt.date | None = None, told: Callable[[int, int, Proof], None] | None = None
+) -> list[Proof]:
     """Read every object that the latest manifests name, all days by default, and compute its SHA-256 anew.
+
+    `told` is called after each day's last object with the days done, the days there are, and that proof.
 
     Raises:
         DataError: a manifest is damaged.
         StorageError: the archive cannot be reached. A missing or altered object is no error but a proof that fails.
     """
     wanted = [(u, d) for u, d in archived_days(archive.files, underlying) if day in {None, d}]
-    return [_proof(archive.files, name, at, line, line.path) for name, at in wanted for line in _existing(archive, name, at, None).lines]
+    proofs: list[Proof] = []
+    for done, (name, at) in enumerate(wanted, 1):
+        proofs += [_proof(archive.files, name, at, line, line.path) for line in _existing(archive, name, at, None).lines]
+        if told is not None:
+            told(done, len(wanted), proofs[-1])
+    return proofs
 
 
 def archived(archive: Archive, underlying: str | None = None) -> list[tuple[str, dt.date, Manifest]]:

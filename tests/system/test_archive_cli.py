@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -62,3 +63,59 @@ def test_verify_fails_where_an_object_was_altered(lake: Lake) -> None:
 
 def test_a_day_that_was_never_archived_is_a_clear_error() -> None:
     assert isinstance(ran("restore", "BTC", "2026-01-31").exception, DataError)
+
+
+def test_verify_tells_a_program_what_differs(lake: Lake) -> None:
+    ran("run")
+    whole = ran("verify", "--json")
+    assert (whole.exit_code, json.loads(whole.stdout)["different"], json.loads(whole.stdout)["objects"]) == (0, [], 2)
+    files = open_archive(load_settings()).files
+    files.delete(next(path for path in files.find("quarantine")))
+    result = ran("verify", "--json")
+    assert result.exit_code == 1
+    (different,) = json.loads(result.stdout)["different"]
+    assert different["lake_path"].startswith("quarantine/")
+    assert (different["day"], different["found"]) == ("2026-01-31", None)
+
+
+@pytest.fixture
+def kept_for_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that keep each layer for 30 days."""
+    for layer in ("RAW", "CLEAN", "QUARANTINE"):
+        monkeypatch.setenv(f"OPTIONS_AGENT_RETENTION__{layer}_DAYS", "30")
+
+
+@pytest.mark.usefixtures("kept_for_a_month")
+def test_retain_shows_first_and_deletes_when_told(lake: Lake) -> None:
+    refused = json.loads(ran("retain", "--json").stdout)["days"]
+    assert "is not in the archive" in refused[0]["why"]
+    assert ran("retain").exit_code == 1
+    ran("run")
+    assert json.loads(ran("retain", "--json").stdout)["days"][0]["verdict"] == "proven"
+    assert "--apply deletes them" in ran("retain").output
+    assert len(lake.files.find("clean")) == 1
+    applied = ran("retain", "--apply")
+    assert applied.exit_code == 0, applied.output
+    assert "deleted; 0 refused" in applied.output
+    assert lake.files.find("clean") == lake.files.find("quarantine/quotes") == {}
+    assert "Nothing is due: raw stays 30 days" in ran("retain").output
+    assert ran("restore", "BTC", "2026-01-31").exit_code == 0
+    assert len(lake.files.find("clean")) == 1
+    assert "Nothing is due" in ran("retain", "--apply").output, "what was just restored stays"
+
+
+@pytest.mark.usefixtures("lake")
+def test_without_limits_nothing_is_ever_due() -> None:
+    assert "no layer has a limit" in ran("retain", "--apply").output
+
+
+@pytest.mark.usefixtures("lake")
+def test_the_drill_reports_and_fails_where_the_archive_is_harmed() -> None:
+    assert "is empty" in ran("drill").output
+    ran("run")
+    result = ran("drill", "--month", "2026-03")
+    assert result.exit_code == 0, result.output
+    assert json.loads(ran("drill", "--json").stdout)["days"][0]["local"] == "same"
+    files = open_archive(load_settings()).files
+    files.delete(next(path for path in files.find("clean")))
+    assert ran("drill").exit_code == 1
