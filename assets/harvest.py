@@ -35,13 +35,20 @@ def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: Harvest
 
     Lies in `lake/{network}/raw`. Costs about 10 ms a snapshot; days whose source did not change cost nothing.
     """
-    from options_agent.market.harvest import harvest_day, harvest_latest
+    from options_agent.market.harvest import harvest_day, harvest_latest, live_receipt
 
-    source, lake = desk.source(), desk.lake()
+    source, lake, settings = desk.source(), desk.lake(), desk.settings()
     total = 0
+    if config.latest_only and settings.source == "deribit":
+        from options_agent.market.deribit.source import harvest_now
+
+        done = harvest_now(settings, lake)
+        context.log.info(f"{done.snapshots} snapshots, {done.partial} of them partial, {done.missed} missed")
 
     def work(key: str) -> "Receipt":
         underlying, day = underlying_and_day(key)
+        if config.latest_only and settings.source == "deribit":
+            return live_receipt(lake, underlying, day)
         live = harvest_latest(source, lake, underlying) if config.latest_only else None
         return live or harvest_day(source, lake, underlying, day)
 

@@ -13,6 +13,7 @@ from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
 from dagster_project.partitions import strategies
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
+from options_agent.alerts.gap_watch import LIVE_SOURCES
 from options_agent.settings import load_settings
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
@@ -82,8 +83,14 @@ def _names() -> tuple[str, str]:
 def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """The live harvest; a recorded source has nothing new and is skipped."""
     settings = load_settings()
-    if settings.source != "synthetic":
+    if settings.source not in LIVE_SOURCES:
         return dg.SkipReason(f"source {settings.source!r} is not live: there is nothing new to harvest")
+    if settings.source == "deribit":
+        from options_agent.lake.store import open_lake
+        from options_agent.market.deribit.source import harvester_runs
+
+        if harvester_runs(settings, open_lake(settings), context.scheduled_execution_time):
+            return dg.SkipReason(f"a harvester of region {settings.region!r} is running: it takes this snapshot")
     first, last = _names()
     today = context.scheduled_execution_time.date().isoformat()
     key = f"{context.scheduled_execution_time:%Y%m%dT%H%M}"
@@ -99,7 +106,7 @@ def harvest_every_15_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunReq
 def judge_and_archive_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Yesterday, complete now: harvested to the full, judged into its day files, archived."""
     settings = load_settings()
-    if settings.source != "synthetic":
+    if settings.source not in LIVE_SOURCES:
         return dg.SkipReason(f"source {settings.source!r} does not grow; materialize its days by hand or by `options-agent run`")
     first, last = _names()
     yesterday = (context.scheduled_execution_time.date() - dt.timedelta(days=1)).isoformat()

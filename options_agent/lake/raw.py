@@ -143,6 +143,24 @@ def sweeps(lake: Lake, underlying: str, day: dt.date) -> list[SweepNote]:
     return [SweepNote(*key, note) for key, note in sorted(notes.items()) if note is not None]
 
 
+def rows_by_snapshot(lake: Lake, underlying: str, day: dt.date) -> dict[str, int]:
+    """Rows of every grid time of a raw day (ISO), all harvesters together.
+
+    Raises:
+        DataError: a file is damaged.
+        StorageError: a file cannot be read.
+    """
+    rows = {content.key: content.rows for content in _compacted(lake, underlying, day)}
+    found = lake.files.find(layout.day_folder("raw", underlying, day))
+    small = {path: key for path in found if (key := layout.parse_snapshot_name(path.rsplit("/", 1)[-1]))}
+    for (path, key), data in zip(small.items(), lake.files.read_many(list(small)), strict=True):
+        rows[key] = encoding.summary_of(data, place=lake.files.place(path)).rows
+    totals: dict[str, int] = {}
+    for (at, _, _), count in sorted(rows.items()):
+        totals[at.isoformat()] = totals.get(at.isoformat(), 0) + count
+    return totals
+
+
 def raw_fingerprint(lake: Lake, underlying: str, day: dt.date) -> str:
     """SHA-256 (hex) over the snapshots of a raw day and their bytes: the same before and after compaction.
 

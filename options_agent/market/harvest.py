@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from options_agent.errors import DataError
-from options_agent.lake.raw import snapshot_files, write_snapshot
+from options_agent.lake.raw import rows_by_snapshot, snapshot_files, write_snapshot
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.store import write_series
-from options_agent.market.sources import day_range
+from options_agent.market.sources import DayFileSource, day_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,13 +60,15 @@ def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, no
         StorageError: the lake cannot be written.
     """
     _same_network(source, lake)
+    if isinstance(source, DayFileSource):
+        return source.backfill_day(lake, underlying, day)
     start, end = _known_range(source, day, now)
     mark = harvest_fingerprint(source, underlying, day, now)
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
     if former is not None and former.fingerprint == mark and len(snapshot_files(lake, underlying, day)) >= former.counts["snapshots"]:
         return former
-    rows_of = _write_all(lake, source.snapshots(underlying, start, end))
-    return _leave_receipt(source, lake, underlying, day, (start, end), mark, _still_there(lake, former, underlying, day) | rows_of)
+    _write_all(lake, source.snapshots(underlying, start, end))
+    return _leave_receipt(source, lake, underlying, day, (start, end), mark, rows_by_snapshot(lake, underlying, day))
 
 
 def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datetime | None = None) -> Receipt | None:
@@ -87,26 +89,36 @@ def harvest_latest(source: Source, lake: Lake, underlying: str, *, now: dt.datet
     write_snapshot(lake, table)
     day = table["snapshot"][0].as_py().date()
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
-    rows_of = _still_there(lake, former, underlying, day) | {_snapshot_of(table): table.num_rows}
+    rows_of = rows_by_snapshot(lake, underlying, day)
     mark = fingerprint(HARVEST_VERSION, "live", former.fingerprint if former else None, rows_of)
     if former is not None and rows_of == former.details["rows_of"]:
         mark = former.fingerprint
     return _leave_receipt(source, lake, underlying, day, _known_range(source, day, now), mark, rows_of)
 
 
-def _write_all(lake: Lake, snapshots: Iterator[pa.Table]) -> dict[str, int]:
-    """Write snapshots while the next ones are made, a few at a time in memory; rows by snapshot."""
-    rows_of: dict[str, int] = {}
+def live_receipt(lake: Lake, underlying: str, day: dt.date) -> Receipt:
+    """What live harvesters have written of a day so far: counts of `snapshots`, `rows`, `bytes`. It is not kept: the day is not over.
+
+    Raises:
+        DataError: a file is damaged.
+        StorageError: the lake cannot be read.
+    """
+    rows_of = rows_by_snapshot(lake, underlying, day)
+    size = sum(file.bytes for file in snapshot_files(lake, underlying, day))
+    counts = {"snapshots": len(rows_of), "rows": sum(rows_of.values()), "bytes": size}
+    return Receipt(STAGE, underlying, day.isoformat(), fingerprint("live", rows_of), counts, (), {"rows_of": rows_of})
+
+
+def _write_all(lake: Lake, snapshots: Iterator[pa.Table]) -> None:
+    """Write snapshots while the next ones are made, a few at a time in memory."""
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="harvest") as writers:
         pending: deque[Future[FileRecord]] = deque()
         for table in snapshots:
             pending.append(writers.submit(write_snapshot, lake, table, replace=True))
-            rows_of[_snapshot_of(table)] = table.num_rows
             if len(pending) > _WRITES_AHEAD:
                 pending.popleft().result()
         for write in pending:
             write.result()
-    return rows_of
 
 
 def _leave_receipt(
@@ -131,14 +143,6 @@ def _leave_receipt(
     return receipt
 
 
-def _still_there(lake: Lake, former: Receipt | None, underlying: str, day: dt.date) -> dict[str, int]:
-    """Rows by snapshot that the former receipt counted and the lake still has."""
-    if former is None:
-        return {}
-    present = {file.snapshot.isoformat() for file in snapshot_files(lake, underlying, day)}
-    return {snapshot: rows for snapshot, rows in former.details["rows_of"].items() if snapshot in present}
-
-
 def _write_series(source: Source, lake: Lake, underlying: str, day: dt.date, known: tuple[dt.datetime, dt.datetime]) -> dict[str, int]:
     start, end = known
     tables: dict[SeriesName, pa.Table] = {
@@ -155,10 +159,6 @@ def _write_series(source: Source, lake: Lake, underlying: str, day: dt.date, kno
 def _known_range(source: Source, day: dt.date, now: dt.datetime | None) -> tuple[dt.datetime, dt.datetime]:
     start, end = day_range(day)
     return start, max(start, min(end, now or dt.datetime.now(dt.UTC))) if source.live else end
-
-
-def _snapshot_of(table: pa.Table) -> str:
-    return str(table["snapshot"][0].as_py().isoformat())
 
 
 def _same_network(source: Source, lake: Lake) -> None:

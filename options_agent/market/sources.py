@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from options_agent.lake.store import days, open_lake, read_range, read_series, u
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from options_agent.lake.receipts import Receipt
     from options_agent.lake.store import Lake
     from options_agent.settings import Network, Settings
 
@@ -72,6 +73,14 @@ class Source(Protocol):
         """Changes when the data of the range would."""
 
 
+@runtime_checkable
+class DayFileSource(Protocol):
+    """A source whose files hold a day of every family: one pass harvests all, so it does so itself."""
+
+    def backfill_day(self, lake: Lake, underlying: str, day: dt.date) -> Receipt:
+        """The receipt of the family's day, which the pass of another family may have left already."""
+
+
 def open_source(settings: Settings) -> Source:
     """The source that `settings.source` names.
 
@@ -98,6 +107,14 @@ def open_source(settings: Settings) -> Source:
         from options_agent.market.recorded.source import RecordedSource
 
         return RecordedSource(settings.recorded, network=settings.network, region=settings.region)
+    if settings.source == "deribit":
+        from options_agent.market.deribit.source import DeribitSource
+
+        return DeribitSource(settings)
+    if settings.source == "tardis":
+        from options_agent.market.tardis.source import open_tardis
+
+        return open_tardis(settings)
     return LakeSource(open_lake(settings))
 
 

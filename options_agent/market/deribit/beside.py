@@ -40,12 +40,13 @@ class Beside:
     _kept_at: dict[str, int] = field(default_factory=dict)
     _hour: dict[str, dt.datetime] = field(default_factory=dict)
 
-    def hear_index(self, underlying: str, price: float, ts: int) -> pa.Table | None:
-        """An index price came in at `ts`; the row to keep where one is due."""
+    def hear_index(self, underlying: str, price: float, perpetual: float | None, ts: int) -> pa.Table | None:
+        """An index price came in at `ts`; the rows to keep where they are due: it, and the middle of the perpetual's book."""
         if ts - self._kept_at.get(underlying, -(1 << 62)) < self.every * 1e6:
             return None
         self._kept_at[underlying] = ts
-        return price_table([(ts, price)], underlying, "index")
+        index = price_table([(ts, price)], underlying, "index")
+        return index if perpetual is None else pa.concat_tables([index, price_table([(ts, perpetual)], underlying, "perpetual")])
 
     async def keep(self, name: SeriesName, underlying: str, rows: pa.Table) -> None:
         """Add rows to their days' files of this region; rows that are there already stay as they are."""

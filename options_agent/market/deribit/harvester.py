@@ -13,11 +13,12 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from options_agent.errors import ExchangeError, OptionsAgentError
+from options_agent.errors import DataError, ExchangeError, OptionsAgentError
 from options_agent.lake.events import Event, record_event
 from options_agent.lake.raw import snapshot_files
 from options_agent.market.clock import WALL
 from options_agent.market.deribit.beside import Beside, index_name_of, price_of
+from options_agent.market.deribit.books import OrderBook, heal_book
 from options_agent.market.deribit.chain import LiveChain, currency_of, index_of
 from options_agent.market.deribit.http import Caller
 from options_agent.market.deribit.link import Link
@@ -50,6 +51,7 @@ class Harvested:
     connections: int = 0
     notifications: int = 0
     refused: int = 0
+    books_healed: int = 0
     clock_offset_seconds: float = 0.0
     last: dict[str, dt.datetime] = field(default_factory=dict)
 
@@ -98,6 +100,8 @@ class _Harvester:
     _writes: asyncio.Queue[tuple[str, str, Any]] = field(default_factory=asyncio.Queue)
     _relist: asyncio.Event = field(default_factory=asyncio.Event)
     _in_maintenance: bool = False
+    _books: dict[str, OrderBook] = field(init=False)
+    _healing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chain = LiveChain(self.settings.underlyings)
@@ -105,6 +109,7 @@ class _Harvester:
         self.caller = Caller(self.settings, self.clock)
         self.link = Link(self.settings, self.clock, self.caller.pacer, self._hear, self._opened, self._connection)
         self._families = {index_of(u): u for u in self.settings.underlyings}
+        self._books = {f"{u}-PERPETUAL": OrderBook(f"{u}-PERPETUAL") for u in self.settings.underlyings}
 
     async def run(self, snapshots: int | None) -> Harvested:
         self._record("started", detail=f"network {self.settings.network}, {', '.join(self.settings.underlyings)}")
@@ -115,6 +120,7 @@ class _Harvester:
             try:
                 await self._snapshots(snapshots, tasks)
             finally:
+                tasks += self._healing.values()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -165,6 +171,10 @@ class _Harvester:
                 self._note_refusal(error)
                 self._missed(at, self._why(error), underlying)
                 continue
+            except DataError:
+                if not await asyncio.to_thread(self._present, underlying, at):
+                    raise
+                continue  # another harvester of this very name was faster
             self._count(taken)
         with contextlib.suppress(ExchangeError):
             for underlying in self.settings.underlyings:
@@ -207,7 +217,9 @@ class _Harvester:
         return any(file.snapshot == at and file.source == SOURCE and file.region == self.settings.region for file in files)
 
     async def _opened(self, socket: Socket) -> None:
-        """What is done on a fresh socket: log in, heartbeats, the listing, every ticker and index."""
+        """What is done on a fresh socket: log in, heartbeats, the listing, every ticker and index, the perpetuals' books."""
+        for book in self._books.values():
+            book.sound = False
         await socket.log_in()
         await socket.beat()
         await self._list_all()
@@ -215,6 +227,7 @@ class _Harvester:
             [
                 *(f"ticker.{name}.agg2" for name in self.chain.contracts),
                 *(f"deribit_price_index.{name}" for name in self._families),
+                *(f"book.{name}.100ms" for name in self._books),
                 *sorted({f"instrument.state.option.{currency_of(u)}" for u in self.settings.underlyings}),
                 "platform_state",
             ]
@@ -266,8 +279,12 @@ class _Harvester:
         elif (name := index_name_of(channel)) is not None:
             if (price := price_of(data)) is not None and (underlying := self._families.get(name)) is not None:
                 self.chain.index[underlying] = (price, ts)
-                if (row := self.beside.hear_index(underlying, price, ts)) is not None:
+                if (row := self.beside.hear_index(underlying, price, self._books[f"{underlying}-PERPETUAL"].mid, ts)) is not None:
                     self._writes.put_nowait(("prices", underlying, row))
+        elif channel.startswith("book."):
+            book = self._books[data["instrument_name"]]
+            if not book.hear(data) and book.instrument not in self._healing:
+                self._healing[book.instrument] = asyncio.create_task(self._heal(book))
         elif channel.startswith("instrument.state."):
             if data.get("state") in {"created", "open", "started"} and data.get("instrument_name") not in self.chain.contracts:
                 self._relist.set()
@@ -276,6 +293,14 @@ class _Harvester:
         elif channel == "platform_state" and data.get("maintenance"):
             self._in_maintenance = True
             self._news.put_nowait(("maintenance_began", "announced on platform_state"))
+
+    async def _heal(self, book: OrderBook) -> None:
+        """A change was lost: begin the book anew from a snapshot."""
+        try:
+            if await heal_book(self.caller, book):
+                self.done.books_healed += 1
+        finally:
+            self._healing.pop(book.instrument, None)
 
     def _connection(self, kind: str, detail: str) -> None:
         self._in_maintenance = self._in_maintenance or kind == "maintenance_began"

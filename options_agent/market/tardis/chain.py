@@ -119,11 +119,11 @@ class _Latest:
         symbols = batch.column("symbol")
         if arrived.null_count or symbols.null_count:
             raise DataError("a row has no symbol or no local_timestamp", remedy="the vendor's file is not as published: fetch it again")
-        instants = np.asarray(arrived)
+        instants = np.from_dlpack(arrived)
         wanted = np.array([self._is_wanted(name) for name in symbols.dictionary.to_pylist()], bool)
-        codes = np.asarray(symbols.indices)
+        codes = np.from_dlpack(symbols.indices)
         keep = wanted[codes]
-        slots = np.maximum(-(-instants // self._grid.step_us), self._grid.slots.start)
+        slots = np.maximum((instants + (self._grid.step_us - 1)) // self._grid.step_us, self._grid.slots.start)
         outside = keep & ((instants < self._grid.start_us) | (slots >= self._grid.slots.stop))
         late = keep & ~outside & (slots < np.maximum.accumulate(np.concatenate(([self._slot], np.where(outside, 0, slots))))[1:])
         self._count("arrived outside the day", outside)
@@ -154,10 +154,10 @@ class _Latest:
         if not self._parts:
             return
         rows = pa.concat_tables(self._parts).combine_chunks()
-        codes = np.asarray(pc.dictionary_encode(rows["symbol"]).combine_chunks().indices)
+        codes = np.from_dlpack(pc.dictionary_encode(rows["symbol"].combine_chunks()).indices)
         last = np.sort(_last_of_each(codes, np.arange(len(rows))))
         at = self._slot * self._grid.step_us
-        fresh = np.asarray(rows["local_timestamp"])[last] >= at - self._grid.max_age // dt.timedelta(microseconds=1)
+        fresh = np.from_dlpack(rows["local_timestamp"].combine_chunks())[last] >= at - self._grid.max_age // dt.timedelta(microseconds=1)
         rows = rows.take(pa.array(last[fresh]))
         instant = self._grid.instant(self._slot)
         alive = [(option := self.options[name]) is not None and option.expiry > instant for name in rows["symbol"].to_pylist()]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 #: The smallest gzip there is: header and trailer around nothing.
 _LEAST_GZIP: Final = 18
 _LONGEST_HEADER: Final = 1 << 16
+FETCH_AGAIN: Final = "run the same backfill again: the damaged file was removed and is fetched anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +31,29 @@ class Dataset:
     read: tuple[str, ...]
 
 
-OPTIONS_CHAIN: Final = Dataset(
-    "options_chain",
-    tuple(
-        "exchange symbol timestamp local_timestamp type strike_price expiration open_interest last_price bid_price bid_amount bid_iv "
-        "ask_price ask_amount ask_iv mark_price mark_iv underlying_index underlying_price delta gamma vega theta rho".split()
-    ),
-    tuple(
-        "symbol local_timestamp type strike_price expiration open_interest bid_price bid_amount bid_iv ask_price ask_amount ask_iv "
-        "mark_price mark_iv underlying_index underlying_price delta gamma vega theta".split()
-    ),
+_CHAIN: Final = (
+    "exchange,symbol,timestamp,local_timestamp,type,strike_price,expiration,open_interest,last_price,bid_price,bid_amount,bid_iv,"
+    "ask_price,ask_amount,ask_iv,mark_price,mark_iv,underlying_index,underlying_price,delta,gamma,vega,theta,rho"
 )
-DERIVATIVE_TICKER: Final = Dataset(
+_TICKER: Final = (
+    "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,open_interest,last_price,"
+    "index_price,mark_price"
+)
+_TRADES: Final = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount"
+
+
+def _dataset(name: str, header: str, unread: set[str]) -> Dataset:
+    columns = tuple(header.split(","))
+    return Dataset(name, columns, tuple(column for column in columns if column not in unread))
+
+
+OPTIONS_CHAIN: Final = _dataset("options_chain", _CHAIN, {"exchange", "timestamp", "last_price", "rho"})
+DERIVATIVE_TICKER: Final = _dataset(
     "derivative_ticker",
-    tuple(
-        "exchange symbol timestamp local_timestamp funding_timestamp funding_rate predicted_funding_rate open_interest last_price "
-        "index_price mark_price".split()
-    ),
-    ("symbol", "local_timestamp", "funding_rate", "index_price", "mark_price"),
+    _TICKER,
+    {"exchange", "timestamp", "funding_timestamp", "predicted_funding_rate", "open_interest", "last_price"},
 )
-TRADES: Final = Dataset(
-    "trades",
-    ("exchange", "symbol", "timestamp", "local_timestamp", "id", "side", "price", "amount"),
-    ("symbol", "timestamp", "local_timestamp", "id", "side", "price", "amount"),
-)
+TRADES: Final = _dataset("trades", _TRADES, {"exchange"})
 
 
 class DamagedFileError(DataError):
@@ -97,6 +97,3 @@ def header_of(path: Path, dataset: Dataset) -> tuple[str, ...]:
 def strangers(names: tuple[str, ...], dataset: Dataset) -> list[str]:
     """Columns beyond the published ones, which are not read."""
     return [name for name in names if name not in dataset.columns]
-
-
-FETCH_AGAIN: Final = "run the same backfill again: the damaged file was removed and is fetched anew"

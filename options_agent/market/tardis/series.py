@@ -48,9 +48,9 @@ def ticker_series(
     step = int(prices_every.total_seconds() * 1_000_000)
     kept: dict[str, dict[int, tuple[int, str]]] = {"index_price": {}, "mark_price": {}, "funding_rate": {}}
     for batch in batches:
-        instants = np.asarray(batch.column("local_timestamp"))
+        instants = np.from_dlpack(batch.column("local_timestamp"))
         for name, held in kept.items():
-            rows = np.flatnonzero(np.asarray(pc.is_valid(batch.column(name))) & _of_day(instants, grid))
+            rows = _given(batch.column(name), _of_day(instants, grid))
             spans = -(-instants[rows] // (_HOUR_US if name == "funding_rate" else step))
             last = np.flatnonzero(np.append(np.diff(spans) != 0, True)) if rows.size else rows
             values = batch.column(name).take(pa.array(rows[last])).to_pylist()
@@ -75,8 +75,8 @@ def trades_of(
     for batch in batches:
         names = batch.column("symbol").dictionary.to_pylist()
         family_of = np.array([_family(name) for name in names], object)
-        own = family_of[np.asarray(batch.column("symbol").indices)] if names else np.array([], object)
-        inside = _of_day(np.asarray(batch.column("local_timestamp")), grid)
+        own = family_of[np.from_dlpack(batch.column("symbol").indices)] if names else np.array([], object)
+        inside = _of_day(np.from_dlpack(batch.column("local_timestamp")), grid)
         left_out["trade arrived outside the day"] += int((~inside).sum())
         for family, tables in kept.items():
             rows = np.flatnonzero(inside & (own == family))
@@ -113,6 +113,12 @@ def _trades(batch: pa.RecordBatch, family: str, place: str) -> pa.Table:
 
 def _cast(values: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
     return values.cast(kind)
+
+
+def _given(values: pa.Array, inside: np.ndarray) -> np.ndarray:
+    """Rows of the day that have a value."""
+    rows = pc.indices_nonzero(pc.and_(pc.is_valid(values), pa.array(inside)))
+    return np.from_dlpack(rows).astype(np.int64)
 
 
 def _of_day(instants: np.ndarray, grid: Grid) -> np.ndarray:
