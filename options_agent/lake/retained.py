@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from options_agent.lake import layout
 from options_agent.lake.raw import SnapshotFile
 from options_agent.lake.receipts import read_receipt
+from options_agent.lake.sweeps import SweepNote
 
 if TYPE_CHECKING:
     from options_agent.lake.layout import Layer
@@ -25,14 +26,15 @@ STAGE: Final = "retention"
 class RetainedDay:
     """A day of which at least one layer lies in the archive only.
 
-    `layers` are those absent here; `snapshots` the raw snapshots the day had, with no path, where raw is absent;
-    `archive` and `manifest` say where the bytes are.
+    `layers` are those absent here; `snapshots` the raw snapshots the day had, with no path, where raw is absent, and `sweeps`
+    what was said of them; `archive` and `manifest` say where the bytes are.
     """
 
     underlying: str
     day: dt.date
     layers: tuple[Layer, ...]
     snapshots: tuple[SnapshotFile, ...]
+    sweeps: tuple[SweepNote, ...]
     archive: str
     manifest: str
 
@@ -63,11 +65,13 @@ def retained_day(lake: Lake, underlying: str, day: dt.date) -> RetainedDay | Non
     if not layers:
         return None
     snapshots: tuple[SnapshotFile, ...] = ()
+    sweeps: tuple[SweepNote, ...] = ()
     if "raw" in layers:
         snapshots = tuple(
             SnapshotFile(dt.datetime.fromisoformat(at), source, region, "", 0) for at, source, region in receipt.details["snapshots"]
         )
-    return RetainedDay(underlying, day, layers, snapshots, receipt.details["archive"], receipt.details["manifest"])
+        sweeps = tuple(SweepNote(dt.datetime.fromisoformat(at), *rest) for at, *rest in receipt.details.get("sweeps", ()))
+    return RetainedDay(underlying, day, layers, snapshots, sweeps, receipt.details["archive"], receipt.details["manifest"])
 
 
 def retained_snapshots(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFile]:

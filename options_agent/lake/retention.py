@@ -21,7 +21,7 @@ from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.files import FileRecord, LocalFiles, sha256_of
 from options_agent.lake.layout import Layer
 from options_agent.lake.manifest import read_manifest
-from options_agent.lake.raw import read_raw_day, snapshot_files
+from options_agent.lake.raw import read_raw_day, snapshot_files, sweeps
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.retained import STAGE, recorded_layers, retained_day
 from options_agent.lake.store import read_day, underlyings
@@ -268,11 +268,12 @@ def _leave_receipt(lake: Lake, archive: Archive, due: Due, paths: dict[Layer, st
     rows = {line.lake_path: line.rows for line in manifest.lines}
     records = {file.path: file for file in former.files} if former else {}
     records |= {path: FileRecord(path, rows[path], lake.files.size(path) or 0, hashes[layer]) for layer, path in paths.items()}
-    snapshots = former.details["snapshots"] if former else []
+    snapshots, notes = (former.details["snapshots"], former.details["sweeps"]) if former else ([], [])
     if "raw" in due.layers:
         snapshots = [[file.snapshot.isoformat(), file.source, file.region] for file in snapshot_files(lake, due.underlying, due.day)]
+        notes = [[one.snapshot.isoformat(), one.source, one.region, one.note] for one in sweeps(lake, due.underlying, due.day)]
     layers = sorted({*(recorded_layers(former) if former else ()), *due.layers}, key=_LAYERS.index)
-    details = {"layers": layers, "snapshots": snapshots, "archive": archive.files.url, "manifest": manifest.path}
+    details = {"layers": layers, "snapshots": snapshots, "sweeps": notes, "archive": archive.files.url, "manifest": manifest.path}
     counts = {"files": len(records), "rows": sum(r.rows for r in records.values()), "bytes": sum(r.bytes for r in records.values())}
     mark = fingerprint(STAGE, _VERSION, archive.files.url, sorted((r.path, r.sha256) for r in records.values()))
     write_receipt(lake, Receipt(STAGE, due.underlying, due.day.isoformat(), mark, counts, tuple(records.values()), details))

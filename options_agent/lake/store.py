@@ -22,7 +22,7 @@ from options_agent.lake.merging import MERGE_COLUMNS, merge_regions
 from options_agent.lake.raw import SnapshotFile, raw_fingerprint, read_raw_day, snapshot_files, write_snapshot
 from options_agent.lake.retained import retained_days
 from options_agent.lake.root import Lake, open_lake
-from options_agent.lake.shape import as_schema, as_stored
+from options_agent.lake.shape import as_schema, as_stored, columns_of
 from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA
 from options_agent.series import SERIES
 
@@ -213,7 +213,7 @@ def _read(lake: Lake, layer: str, path: str, data: bytes, schema: pa.Schema, *, 
     several = merge and len(encoding.summary_of(data, place=place).notes.get("regions", ())) > 1
     needed = {*schema.names, "ts", *(MERGE_COLUMNS if several else ())}
     columns = [name for name in _SCHEMAS[layer].names if name in needed]
-    table = encoding.in_time_order(encoding.from_bytes(data, place=place, columns=columns))
+    table = encoding.in_time_order(columns_of(data, _SCHEMAS[layer], columns, place))
     if several:
         table = merge_regions(table)
     return as_stored(table.select(schema.names), schema, place)

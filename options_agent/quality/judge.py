@@ -18,6 +18,7 @@ from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
 from options_agent.lake.retained import is_retained, retained_snapshots
+from options_agent.lake.shape import as_stored
 from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
 from options_agent.quality.chain import MICROSECONDS, Floats, chain_of
 from options_agent.quality.rules import RULES_VERSION, active
@@ -186,11 +187,9 @@ def _rows_of(lake: Lake, found: Sequence[SnapshotFile]) -> pa.Table:
     tables = [QUOTE_SCHEMA.empty_table()]
     for path in {file.path: None for file in found if file.path}:  # of a day in the archive only, the names are left
         try:
-            table = from_bytes(lake.files.read(path), place=lake.files.place(path))
+            tables.append(as_stored(from_bytes(lake.files.read(path), place=lake.files.place(path)), QUOTE_SCHEMA, path))
         except DataError:
             continue
-        if table.column_names == QUOTE_SCHEMA.names:
-            tables.append(pa.Table.from_arrays(table.columns, schema=QUOTE_SCHEMA))
     table = pa.concat_tables(tables)
     at = np.array([int(file.snapshot.timestamp()) * MICROSECONDS for file in found], dtype=np.int64)  # whole seconds, as all snapshots
     return table.filter(pa.array(np.isin(table.column("snapshot").cast(pa.int64()).to_numpy(), at)))

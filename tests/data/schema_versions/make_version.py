@@ -19,6 +19,7 @@ from options_agent.lake.archive import Archive, archive_day
 from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.receipts import Receipt, write_receipt
 from options_agent.lake.store import Lake, write_day, write_series, write_snapshot
+from options_agent.lake.sweeps import with_sweep
 from options_agent.quotes import UTC_US
 from options_agent.series import SERIES
 from tests.chains import DAY, NOON, as_clean, as_quarantined, chain
@@ -32,6 +33,20 @@ _SERIES = {
     "prices": {"ts": NOON, "underlying": "BTC", "price": 84_990.5, "kind": "index", "source": "synthetic"},
     "dvol": {"ts": NOON, "underlying": "BTC", "open": 0.5, "high": 0.52, "low": None, "close": 0.51, "source": "synthetic"},
     "funding": {"ts": NOON, "underlying": "BTC", "rate_8h": 0.0001, "source": "synthetic"},
+    "trades": {
+        "ts": NOON,
+        "traded": NOON,
+        "underlying": "BTC",
+        "instrument": "BTC-8FEB26-80000-C",
+        "price": 0.0415,
+        "amount": 2.5,
+        "side": "buy",
+        "iv": 0.515,
+        "mark": 0.0413,
+        "index": None,
+        "trade_id": "1",
+        "source": "synthetic",
+    },
 }
 
 
@@ -53,7 +68,9 @@ def main(version: str) -> None:
     judged = pa.concat_tables([first, second])
     with tempfile.TemporaryDirectory() as scratch:
         lake = Lake(f"{scratch}/lake", "synthetic")
-        snapshot = write_snapshot(lake, first)
+        names = first["instrument"].to_pylist()
+        noted = with_sweep(first, expected=[*names, "BTC-8FEB26-99000-P"], transport="http", started=NOON, ended=NOON, cause="a test")
+        snapshot = write_snapshot(lake, noted)
         shutil.copy(lake.files.place(snapshot.path), target / "raw_snapshot.parquet")
         write_snapshot(lake, second)
         day = compact_raw_day(lake, "BTC", DAY)
