@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import archive, exchange, harvest, imports
+from options_agent.cli import archive, backfill, exchange, harvest, imports
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -24,6 +24,8 @@ app = typer.Typer(
     epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
 )
 app.command(name="import")(imports.import_command)
+app.command(name="backfill")(backfill.backfill_command)
+app.command(name="agreement")(backfill.agreement_command)
 app.command(name="harvest")(harvest.harvest_command)
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")

@@ -56,7 +56,9 @@ class _Counted(io.RawIOBase):
         super().close()
 
 
-def batches(path: Path, dataset: Dataset, read: Read, told: Callable[[], None] | None = None) -> Iterator[pa.RecordBatch]:
+def batches(
+    path: Path, dataset: Dataset, read: Read, told: Callable[[], None] | None = None, *, block_bytes: int = _BLOCK_BYTES
+) -> Iterator[pa.RecordBatch]:
     """The columns of `dataset.read`, in file order; nothing where the file says that there is no data.
 
     Args:
@@ -64,6 +66,7 @@ def batches(path: Path, dataset: Dataset, read: Read, told: Callable[[], None] |
         dataset: which data type it is.
         read: is kept up to date while the batches come.
         told: called after every batch; what it raises ends the stream.
+        block_bytes: text parsed at a time; must hold the longest line.
 
     Raises:
         DamagedFileError: the file is truncated or corrupt, or a line does not fit the header.
@@ -75,7 +78,7 @@ def batches(path: Path, dataset: Dataset, read: Read, told: Callable[[], None] |
     read.size, read.strangers = path.stat().st_size, tuple(strangers(names, dataset))
     types = {name: pa.int64() if name in _INSTANTS else SYMBOL if name == "symbol" else pa.string() for name in dataset.read}
     convert = pa_csv.ConvertOptions(include_columns=list(dataset.read), column_types=types, strings_can_be_null=True)
-    options = pa_csv.ReadOptions(block_size=_BLOCK_BYTES)
+    options = pa_csv.ReadOptions(block_size=block_bytes)
     try:
         with (
             _Counted(path, read) as raw,

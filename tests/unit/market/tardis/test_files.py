@@ -115,8 +115,9 @@ def _ticks(path: Path, reps: int) -> None:
             for rep in range(reps):
                 arrived = 1_748_736_000_000_000 + hour * 3_600_000_000 + rep * 1_000_000 + 1
                 lines = [
-                    f"deribit,BTC-27JUN25-{k}-{t[0].upper()},{arrived - 9},{arrived},{t},{k},1751011200000000,12.5,0.0105,0.0{hour + 10},3.1,50.5,"
-                    f"0.0{hour + 11},4.2,51.5,0.011{rep % 10},51.25,SYN.BTC-27JUN25,104000.5,0.41235,0.00011,20.41237,-30.51234,1.12345\n"
+                    f"deribit,BTC-27JUN25-{k}-{t[0].upper()},{arrived - 9},{arrived},{t},{k},1751011200000000,12.5,0.0105,"
+                    f"0.0{hour + 10},3.1,50.5,0.0{hour + 11},4.2,51.5,0.011{rep % 10},"
+                    f"51.25,SYN.BTC-27JUN25,104000.5,0.41235,0.00011,20.41237,-30.51234,1.12345\n"
                     for t in ("call", "put")
                     for k in strikes
                 ]

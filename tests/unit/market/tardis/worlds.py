@@ -70,10 +70,11 @@ def thinned(
     interval: dt.timedelta = HOUR,
     max_age: dt.timedelta = HOUR,
     counts: Thinned | None = None,
+    block_bytes: int = 2 << 20,
 ) -> list[tuple[str, pa.Table]]:
     """Every snapshot of a file of options."""
     grid = Grid(day, interval, max_age)
-    ticks = batches(path, OPTIONS_CHAIN, Read())
+    ticks = batches(path, OPTIONS_CHAIN, Read(), block_bytes=block_bytes)
     return list(snapshots_of(ticks, grid, frozenset(families), region="eu", place=str(path), thinned=counts or Thinned()))
 
 
