@@ -6,6 +6,7 @@ The local counterpart and the interface are in `files`. Secrets never reach an e
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SECRETS: Final = ("key", "secret", "token", "password", "sas_token", "account_key", "connection_string")
 _USERINFO: Final = re.compile(r"(?<=://)[^/\s@]+@")
 _CONFLICTS: Final = 5
+_AT_ONCE: Final = 8
 
 
 class RemoteFiles:
@@ -68,19 +70,13 @@ class RemoteFiles:
 
     def read_many(self, paths: Sequence[str]) -> list[bytes]:
         """See `Files.read_many`; requests run at once."""
-        if not paths:
-            return []
-        try:
-            found = self._filesystem.cat([self._full(path) for path in paths])
-        except Exception as error:  # noqa: BLE001
-            raise self._failure("read", paths[0], error) from None
-        by_path = {self._relative(full): data for full, data in found.items()}
-        return [by_path[path] for path in paths]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self.read, paths))
 
     def read_or_none(self, path: str) -> bytes | None:
         """See `Files.read_or_none`."""
         try:
-            return bytes(self._filesystem.cat_file(self._full(path)))
+            return stores.get(self._filesystem, self._kind, self._full(path))
         except FileNotFoundError:
             self._require_bucket()
             return None

@@ -43,6 +43,21 @@ def filesystem(url: str, options: dict[str, Any]) -> Any:
     return fsspec.core.url_to_fs(url, **options)[0]
 
 
+def get(files: Any, kind: Kind, full: str) -> bytes:
+    """All bytes of an object, held against the checksum that the store sends with them (S3's client does that by itself).
+
+    Raises:
+        Exception: whatever the backend raises, FileNotFoundError where there is no such object.
+    """
+    if kind != "gs":
+        return bytes(files.cat_file(full))
+    headers, data = files.call("GET", files.url(full))
+    sent = [part.strip() for value in headers.getall("X-Goog-Hash", []) for part in value.split(",")]
+    if any(part.startswith("md5=") and part.removeprefix("md5=") != _md5(data) for part in sent):
+        raise ConnectionError("the bytes that arrived are not those the store sent (its MD5 differs)")
+    return bytes(data)
+
+
 def put(files: Any, kind: Kind, full: str, data: bytes, *, if_absent: bool, storage_class: str | None) -> bool:
     """One put, visible whole or not at all; False where it was to be absent and is not.
 
@@ -74,7 +89,7 @@ def put(files: Any, kind: Kind, full: str, data: bytes, *, if_absent: bool, stor
 def _put_gcs(files: Any, full: str, data: bytes, *, if_absent: bool, storage_class: str | None) -> bool:
     """A multipart upload of our own making: gcsfs' has no place for the storage class and for the checksum."""
     bucket, name, _ = files.split_path(full)
-    resource = {"name": name, "md5Hash": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+    resource = {"name": name, "md5Hash": _md5(data)}
     if storage_class is not None:
         resource["storageClass"] = storage_class
     boundary = hashlib.sha256(data).hexdigest()
@@ -94,6 +109,10 @@ def _put_gcs(files: Any, full: str, data: bytes, *, if_absent: bool, storage_cla
     except FileExistsError:  # 412
         return False
     return True
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
 
 
 def status_of(error: Exception) -> int | None:
