@@ -149,9 +149,10 @@ def test_a_bad_connection_costs_no_snapshot(tmp_path: Path, fault: dict[str, flo
 
 
 def test_lost_changes_of_a_book_are_healed_from_a_snapshot(tmp_path: Path) -> None:
-    with running_box(tmp_path, speed=60, start=START, settings={"EXCHANGE__EVERY_SECONDS": "10"}, faults={"book_gap": 0.3}) as box:
-        settings = desk(tmp_path, box, underlyings=("BTC",), live_interval_minutes=5)
-        done, _ = asyncio.run(harvested(settings, snapshots=3))
+    # the synthetic index moves every five minutes, and the perpetual's book with it
+    with running_box(tmp_path, speed=480, start=START, settings={"EXCHANGE__EVERY_SECONDS": "300"}, faults={"book_gap": 0.5}) as box:
+        settings = desk(tmp_path, box, underlyings=("BTC",))
+        done, _ = asyncio.run(harvested(settings, snapshots=8))
     assert done.books_healed >= 1
 
 
