@@ -42,7 +42,7 @@ class RetainedDay:
 def retained_days(lake: Lake, underlying: str, start: dt.date | None = None, end: dt.date | None = None) -> dict[dt.date, RetainedDay]:
     """Days of an underlying that are archived and no longer here, ascending; `start` to `end` inclusive, all by default.
 
-    A layer whose file lies here (restored, or a deletion cut short) is not counted as absent.
+    A layer of which any file lies here (restored, harvested again, or a deletion cut short) is not counted as absent.
 
     Raises:
         DataError: a receipt is damaged.
@@ -61,7 +61,7 @@ def retained_day(lake: Lake, underlying: str, day: dt.date) -> RetainedDay | Non
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is None:
         return None
-    layers = tuple(layer for layer in recorded_layers(receipt) if lake.files.size(layout.day_path(layer, underlying, day)) is None)
+    layers = tuple(layer for layer in recorded_layers(receipt) if not lake.files.find(layout.day_folder(layer, underlying, day)))
     if not layers:
         return None
     snapshots: tuple[SnapshotFile, ...] = ()

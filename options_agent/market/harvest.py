@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from options_agent.errors import DataError
 from options_agent.lake.raw import rows_by_snapshot, snapshot_files, write_snapshot
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
+from options_agent.lake.retained import retained_snapshots
 from options_agent.lake.store import write_series
 from options_agent.market.sources import DayFileSource, day_range
 
@@ -65,7 +66,8 @@ def harvest_day(source: Source, lake: Lake, underlying: str, day: dt.date, *, no
     start, end = _known_range(source, day, now)
     mark = harvest_fingerprint(source, underlying, day, now)
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
-    if former is not None and former.fingerprint == mark and len(snapshot_files(lake, underlying, day)) >= former.counts["snapshots"]:
+    there = snapshot_files(lake, underlying, day) or retained_snapshots(lake, underlying, day)
+    if former is not None and former.fingerprint == mark and len(there) >= former.counts["snapshots"]:
         return former
     _write_all(lake, source.snapshots(underlying, start, end))
     return _leave_receipt(source, lake, underlying, day, (start, end), mark, rows_by_snapshot(lake, underlying, day))

@@ -19,6 +19,8 @@ from options_agent.lake.receipts import read_receipt
 from options_agent.lake.retained import is_retained, retained_days, retained_snapshots
 from options_agent.lake.retention import compact_days, due_days, restore_to_lake, retain
 from options_agent.lake.store import Lake, read_day, read_range, read_raw_day, write_day
+from options_agent.market.harvest import harvest_day
+from options_agent.market.sources import open_source
 from options_agent.quality.gap_report import gaps_receipt
 from options_agent.quality.gaps import find_gaps
 from options_agent.quality.judge import judge_day
@@ -280,3 +282,22 @@ def test_the_receipt_names_what_went_with_its_hashes(local_lake: Lake, archive: 
     assert receipt is not None
     assert {file.path: file.sha256 for file in receipt.files} == {path: sha256_of(data) for path, data in before.items()}
     assert receipt.counts == {"files": 3, "rows": 144, "bytes": sum(map(len, before.values()))}
+
+
+def test_a_retained_day_is_not_harvested_again_by_the_same_source(settings: Settings, archive: Archive) -> None:
+    lake, source = Lake(settings.lake_url, "synthetic"), open_source(settings)
+    receipt = harvest_day(source, lake, "BTC", DAY)
+    judge_day(lake, "BTC", DAY, settings=settings)
+    (outcome,) = retain(lake, archive, RAW_ONLY, TODAY, apply=True)
+    assert outcome.verdict == "deleted", outcome.why
+    assert harvest_day(source, lake, "BTC", DAY) == receipt
+    assert lake.files.find(f"raw/quotes/underlying=BTC/day={DAY}") == {}
+
+
+def test_what_is_harvested_into_a_retained_day_counts_as_here(local_lake: Lake, archive: Archive) -> None:
+    filled(local_lake)
+    retain(local_lake, archive, RAW_ONLY, TODAY, apply=True)
+    write_snapshot(local_lake, chain_day(DAY, hours=6, seed=3)[2])
+    assert retained_days(local_lake, "BTC") == {}
+    (outcome,) = retain(local_lake, archive, RAW_ONLY, TODAY, apply=True)
+    assert (outcome.verdict, "12 raw rows" in outcome.why) == ("refused", True), "it was never judged"
