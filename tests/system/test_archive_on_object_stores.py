@@ -20,6 +20,7 @@ from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.files import open_files
 from options_agent.lake.manifest import versions
 from options_agent.lake.receipts import receipts
+from options_agent.lake.remote import RemoteFiles
 from options_agent.lake.store import Lake, days, read_range, read_raw_day, set_aside, underlyings, write_day, write_snapshot
 from options_agent.quotes import sort_quotes
 from options_agent.settings import load_settings
@@ -166,6 +167,7 @@ def test_days_take_the_storage_class_and_manifests_do_not(lake: Lake, server: Se
     )
     archive = open_archive(settings)
     archive_day(lake, archive, "BTC", DAY)
+    assert isinstance(archive.files, RemoteFiles)
     filesystem, root = archive.files._filesystem, archive.files._root
     classes = {
         path: filesystem.info(f"{root}/{path}").get("StorageClass" if server.scheme == "s3" else "storageClass")
