@@ -22,8 +22,9 @@ from resources.desk import Desk
     freshness_policy=fresh(warn=dt.timedelta(hours=26), fail=dt.timedelta(hours=50)),
 )
 def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.MaterializeResult]:
-    """Clean and quarantined days in the archive (local folder, S3), put only if absent, each with SHA-256 in a manifest.
+    """Clean and quarantined days in the archive (local folder, S3, GCS), put only if absent, each with SHA-256 in a manifest.
 
+    The compacted raw day joins the day's manifest once `storage_upkeep` has made it and retention wants it gone.
     Restored and proven byte for byte by `options-agent archive restore`. Some 10 ms a day locally, 50 ms on S3.
     """
     from options_agent.lake.archive import archive_day
