@@ -129,6 +129,23 @@ class QualitySettings(_Group):
     max_quarantine_rate: float = Field(0.05, description="share of a day's rows in quarantine that fails the blocking check")
 
 
+class FreshnessSettings(_Group):
+    """When the newest good snapshot is too old. How late is late is `alerts.gap_grace_minutes`."""
+
+    good_share: float = Field(0.9, ge=0, le=1, description="share of the listed contracts a snapshot must have to count as good")
+    stale_intervals: float = Field(8.0, ge=1, description="late for longer than this many intervals is stale")
+    retired_days: int = Field(7, ge=1, description="a region silent for so many days, while another is heard, is given up and not missed")
+
+
+class RegionSettings(_Group):
+    """How far regions of one source may lie apart before a check warns."""
+
+    mark_coin: float = Field(0.002, ge=0, description="difference of marks of one contract and snapshot, coin")
+    mark_share: float = Field(0.05, ge=0, description="and as a share of the larger mark; both must be passed")
+    lag_seconds: float = Field(120.0, gt=0, description="how much later than the first region's a snapshot may be known, median of its rows")
+    watched_intervals: int = Field(8, ge=1, description="grid times, back from now, that the check and its alert look at")
+
+
 class BacktestSettings(_Group):
     """Capital, range and costs shared by every backtest."""
 
@@ -205,6 +222,8 @@ class Settings(BaseSettings):
     deribit: DeribitSettings = DeribitSettings()
     tardis: TardisSettings = TardisSettings()
     quality: QualitySettings = QualitySettings()
+    freshness: FreshnessSettings = FreshnessSettings()
+    regions: RegionSettings = RegionSettings()
     backtest: BacktestSettings = BacktestSettings()
     alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 from options_agent.alerts.notify import Delivery, close_alert, open_alert, send
 from options_agent.alerts.state import AlertState
-from options_agent.quality.gaps import find_gaps, freshness
+from options_agent.quality.freshness import LIVE_SOURCES, freshness
+from options_agent.quality.gaps import ANY_REGION, find_gaps, merged_view
 
 if TYPE_CHECKING:
     from options_agent.lake.store import Lake
     from options_agent.settings import Settings
-
-#: Sources whose data go on as time does.
-LIVE_SOURCES: Final = ("synthetic", "deribit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +55,12 @@ def watch_gaps(lake: Lake, settings: Settings, now: dt.datetime) -> list[Watched
     allowed = interval + dt.timedelta(minutes=settings.alerts.gap_grace_minutes)
     state = AlertState(settings.state_dir)
     open_now = {alert.key: alert for alert in state.open_alerts()}
+    found = [one for one in freshness(lake, settings, now) if one.source == settings.source and one.region == ANY_REGION]
+    newest_of = {one.underlying: one.newest for one in found}
     watched = []
     for underlying in settings.underlyings:
         key = f"gap/{underlying}/{settings.source}"
-        known = [found.newest for found in freshness(lake, [underlying]) if found.source == settings.source]
-        newest = max(known, default=None)
+        newest = newest_of.get(underlying)
         began = state.first_time(key, now)
         overdue = now - max(newest or began, began) - allowed
         if overdue > dt.timedelta():
@@ -114,11 +113,12 @@ def _closing(
     title = f"{settings.network}: {underlying} quotes from {settings.source} are back"
     if since is None:
         return title, f"The first snapshot is of {newest:%Y-%m-%d %H:%M} UTC."
-    gaps = find_gaps(lake, underlying, since.date(), newest.date(), interval=interval).to_pylist()
+    gaps = merged_view(find_gaps(lake, underlying, since.date(), newest.date(), interval=interval)).to_pylist()
     hole = next((gap for gap in gaps if gap["opened_at"] == since and gap["source"] == settings.source), None)
     if hole is None:
         return title, f"The newest snapshot is of {newest:%Y-%m-%d %H:%M} UTC; the snapshots in between came after all."
     return title, (
-        f"Nothing from {hole['opened_at']:%Y-%m-%d %H:%M} to {hole['closed_at']:%Y-%m-%d %H:%M} UTC: {hole['missing']} snapshots lost. "
+        f"Nothing from {hole['opened_at']:%Y-%m-%d %H:%M} to {hole['closed_at']:%Y-%m-%d %H:%M} UTC: {hole['missing']} snapshots lost; "
+        f"cause: {hole['cause']}. "
         "A live chain cannot be had again; backtests over it go on without them."
     )

@@ -20,7 +20,7 @@ from options_agent.errors import OptionsAgentError
 from options_agent.lake.files import open_files
 from options_agent.lake.store import open_lake
 from options_agent.local.services import REPOSITORY, answers, running_desk
-from options_agent.quality.gaps import freshness
+from options_agent.quality.freshness import describe, freshness
 from options_agent.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -137,28 +137,16 @@ def reachable(settings: Settings) -> list[Finding]:
 
 
 def stale(settings: Settings) -> list[Finding]:
-    """The newest snapshot of each underlying; late where the source is live."""
+    """The last good snapshot of each underlying, source and region; what is late where the source is live."""
     found = []
-    now = dt.datetime.now(dt.UTC)
-    for underlying in settings.underlyings:
-        newest = freshness(open_lake(settings), [underlying])
-        if not newest:
-            found.append(Finding("stale", underlying, "note", "nothing harvested yet", "options-agent run"))
-        for one in newest:
-            age = one.age(now)
-            late = settings.source == "synthetic" and age > dt.timedelta(
-                minutes=settings.live_interval_minutes + settings.alerts.gap_grace_minutes
-            )
-            says = f"{one.source}/{one.region}: newest snapshot {one.newest:%Y-%m-%d %H:%M} UTC, {age.total_seconds() / 3600:.1f} h ago"
-            found.append(
-                Finding(
-                    "stale",
-                    underlying,
-                    "note" if late else "ok",
-                    says,
-                    "the harvest schedule is not running: options-agent run" if late else "",
-                )
-            )
+    for one in freshness(open_lake(settings), settings, dt.datetime.now(dt.UTC)):
+        late = one.state != "fresh"
+        if one.state == "never":
+            remedy = "options-agent run"
+        else:
+            remedy = "the harvester is not running, or cannot reach its source: options-agent run, or options-agent harvest" if late else ""
+        says = f"{one.source}/{one.region}: {describe(one)}"
+        found.append(Finding("stale", one.underlying, "note" if late else "ok", says if not late else f"{says}: {one.state}", remedy))
     return found
 
 

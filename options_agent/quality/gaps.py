@@ -1,56 +1,81 @@
-"""Holes in the harvest and how fresh it is, from the names of raw snapshots alone: no row is read."""
+"""Missing intervals of the harvest: snapshots the schedule expects and that are not there, from the names of raw files alone.
+
+Missing expiries and strikes are in `listing_gaps`, the causes in `gap_causes`, everything together in `gap_report`.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from options_agent.errors import DataError
+from options_agent.lake.receipts import receipts
 from options_agent.lake.retained import retained_days
 from options_agent.lake.store import days, snapshot_files
+from options_agent.quality.gap_causes import read_diaries, told_together, why_missing
 from options_agent.quotes import UTC_US
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from options_agent.lake.store import Lake
+    from options_agent.quality.gap_causes import Diaries
+    from options_agent.settings import Settings
 
 #: Consecutive snapshots further apart than this many intervals leave a gap.
 TOLERANCE: Final = 1.5
+#: The view in which one region stands in for another.
+ANY_REGION: Final = "any"
+#: Sources whose snapshots come by `live_interval_minutes` and by nothing else.
+SCHEDULED: Final = ("deribit",)
 
-#: One row per gap. `opened_at` is the last good snapshot before it, `closed_at` the next good one (null while it is open).
+#: One row per gap. `opened_at` is the last good snapshot before it, `closed_at` the next good one (null while it is open);
+#: `first_missing` and `last_missing` are the grid times in between that are first and last known to lack it.
 GAP_SCHEMA: Final = pa.schema(
     [
+        pa.field("kind", pa.string(), nullable=False),  # interval, expiry or strike
         pa.field("underlying", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
-        pa.field("region", pa.string(), nullable=False),
-        pa.field("opened_at", UTC_US, nullable=False),
-        pa.field("closed_at", UTC_US),
-        pa.field("missing", pa.int64(), nullable=False),  # snapshots that should lie between
+        pa.field("region", pa.string(), nullable=False),  # a harvester's, or "any": missing in every region
+        pa.field("regions", pa.int64(), nullable=False),  # how many harvest this source; of several, `any` speaks for the lake
+        pa.field("expiry", UTC_US),  # of a missing expiry or strike
+        pa.field("instrument", pa.string()),  # of a missing strike
+        pa.field("opened_at", UTC_US),  # null: it was never seen before
+        pa.field("closed_at", UTC_US),  # null: it is missing still, or was never seen again
+        pa.field("first_missing", UTC_US, nullable=False),
+        pa.field("last_missing", UTC_US, nullable=False),
+        pa.field("missing", pa.int64(), nullable=False),  # snapshots that lack it
         pa.field("interval_seconds", pa.float64(), nullable=False),
+        pa.field("cause", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
     ],
-    metadata={"schema": "gaps", "schema_version": "1"},
+    metadata={"schema": "gaps", "schema_version": "2"},
 )
+
+_MICROSECONDS: Final = 1_000_000
+_NEIGHBOURS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Freshness:
-    """The newest raw snapshot of an underlying from one harvester."""
+class Hole:
+    """A stretch between two consecutive grid times that the schedule says is too long; `after` is None while it is open."""
 
-    underlying: str
-    source: str
-    region: str
-    newest: dt.datetime
-    snapshots_that_day: int
+    before: dt.datetime
+    after: dt.datetime | None
+    missing: int
+    step: dt.timedelta
 
-    def age(self, now: dt.datetime) -> dt.timedelta:
-        """How long ago the newest snapshot's grid time was."""
-        return now - self.newest
+    @property
+    def grid(self) -> list[dt.datetime]:
+        """The grid times that are missing."""
+        return [self.before + n * self.step for n in range(1, self.missing + 1)]
 
 
 def find_gaps(
@@ -61,58 +86,129 @@ def find_gaps(
     *,
     interval: dt.timedelta | None = None,
     now: dt.datetime | None = None,
+    settings: Settings | None = None,
 ) -> pa.Table:
-    """Gaps that touch the days `start` to `end` (inclusive), per source and region, ascending by `opened_at`.
+    """Missing intervals that touch the days `start` to `end` (inclusive), per source and region, ascending by `opened_at`.
 
     A gap lies between consecutive snapshots further apart than 1.5 intervals; it lacks round(distance / interval) - 1
     snapshots. The nearest snapshots outside the range are looked at too, so a hole across midnight, or over whole days,
-    is one gap. With `now`, a harvester that has been silent for more than 1.5 intervals leaves an open gap.
+    is one gap. With `now`, a harvester that has been silent for more than 1.5 intervals leaves an open gap. Where several
+    regions harvest a source, rows of region `any` are the gaps that none of them covers. Days in the archive only count as
+    harvested.
+
+    The interval is `interval`; else, with `settings`, `live_interval_minutes` of a source that is harvested live only and
+    what a backfill's receipts say of a recorded one; else the typical spacing thereabouts.
 
     Args:
         lake: raw snapshots of one network.
         underlying: family.
         start, end: days, by grid time.
-        interval: the grid; None = the median spacing of that harvester's snapshots in the range.
+        interval: the grid of every source.
         now: the present of a live harvest; None where the data simply end.
+        settings: the schedule.
 
     Returns:
-        `GAP_SCHEMA` rows.
+        `GAP_SCHEMA` rows of kind `interval`.
 
     Raises:
-        DataError: a compacted day is damaged, or `interval` is not positive.
+        DataError: a compacted day or a file of events is damaged, or `interval` is not positive.
         StorageError: the lake cannot be listed.
     """
     if interval is not None and interval <= dt.timedelta():
         raise DataError(f"an interval of {interval} is no grid", remedy="give a positive interval")
-    rows: list[dict[str, object]] = []
-    for (source, region), times in sorted(_snapshots(lake, underlying, start, end).items()):
-        step = interval or _typical(times)
-        if step is None:
-            continue
-        harvester = {"underlying": underlying, "source": source, "region": region, "interval_seconds": step.total_seconds()}
-        for before, after in _holes(times, step):
-            if after.date() >= start and before.date() <= end:
-                rows.append({**harvester, "opened_at": before, "closed_at": after, "missing": round((after - before) / step) - 1})
-        if now is not None and now - times[-1] > TOLERANCE * step:
-            rows.append({**harvester, "opened_at": times[-1], "closed_at": None, "missing": int((now - times[-1]) / step)})
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: (str(row["opened_at"]), str(row["source"]))), schema=GAP_SCHEMA)
+    times = _snapshots(lake, underlying, start, end)
+    steps = {source: interval or scheduled_step(lake, underlying, source, settings) for source, _ in times}
+    holes: dict[tuple[str, str], list[Hole]] = {}
+    newest = {source: max(found[-1] for (of, _), found in times.items() if of == source) for source, _ in times}
+    for (source, region), found in [*times.items(), *_together(times).items()]:
+        given_up = settings is not None and newest[source] - found[-1] > dt.timedelta(days=settings.freshness.retired_days)
+        touching = [hole for hole in find_holes(found, steps[source], None if given_up else now) if _touches(hole, start, end)]
+        if touching:
+            holes[source, region] = touching
+    if not holes:
+        return GAP_SCHEMA.empty_table()
+    everything = [hole for some in holes.values() for hole in some]
+    last = max((hole.after or hole.before + hole.missing * hole.step).date() for hole in everything)
+    diaries = read_diaries(lake, underlying, min(hole.before for hole in everything).date(), last)
+    rows = []
+    for (source, region), some in holes.items():
+        regions = sorted(of for of_source, of in times if of_source == source)
+        rows += [_row(diaries, underlying, source, region, regions, hole) for hole in some]
+    return gap_table(rows)
 
 
-def freshness(lake: Lake, underlyings: Iterable[str]) -> list[Freshness]:
-    """The newest snapshot of every underlying and harvester that wrote on the underlying's last day.
+def find_holes(times: Sequence[dt.datetime], step: dt.timedelta | None, now: dt.datetime | None = None) -> list[Hole]:
+    """Stretches of ascending grid times that are too long, ascending; the last of them open where `now` is given.
 
-    An underlying without any snapshot has no entry.
+    Args:
+        times: grid times that have a snapshot, to the second.
+        step: the schedule's; None = the typical spacing thereabouts, so that a history by the hour and a harvest by the
+            quarter both are what they should be.
+        now: the present.
     """
-    found = []
-    for underlying in underlyings:
-        present = days(lake, "raw", underlying)
-        if not present:
-            continue
-        newest: dict[tuple[str, str], list[dt.datetime]] = {}
-        for file in snapshot_files(lake, underlying, present[-1]):
-            newest.setdefault((file.source, file.region), []).append(file.snapshot)
-        found += [Freshness(underlying, *harvester, max(times), len(times)) for harvester, times in sorted(newest.items())]
-    return found
+    at = np.array([int(time.timestamp()) for time in times], np.int64)
+    apart = np.diff(at)
+    if step is None and not len(apart):
+        return []
+    steps = _typical(apart) if step is None else np.full(len(apart), round(step.total_seconds()), np.int64)
+    holes = [
+        Hole(times[i], times[i + 1], int(np.rint(apart[i] / steps[i])) - 1, dt.timedelta(seconds=int(steps[i])))
+        for i in np.flatnonzero(apart > TOLERANCE * steps).tolist()
+    ]
+    if now is not None and len(at):
+        recent = step or dt.timedelta(seconds=int(steps[-1]))
+        if (silent := now - times[-1]) > TOLERANCE * recent:
+            holes.append(Hole(times[-1], None, int(silent / recent), recent))
+    return holes
+
+
+def gap_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows by when they open, then by harvester and contract."""
+    table = pa.Table.from_pylist(rows, schema=GAP_SCHEMA)
+    order = ("first_missing", "kind", "source", "region", "expiry", "instrument")
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in order]))
+
+
+def merged_view(gaps: pa.Table) -> pa.Table:
+    """The gaps of the view in which regions stand in for each other: those of `any` where a source has several regions."""
+    return gaps.filter(pc.or_(pc.equal(gaps["regions"], 1), pc.equal(gaps["region"], ANY_REGION)))
+
+
+def scheduled_step(lake: Lake, underlying: str, source: str, settings: Settings | None) -> dt.timedelta | None:
+    """The interval a source is harvested by; None where it keeps no single one (the synthetic market: by the hour and live)."""
+    if settings is None:
+        return None
+    if source in SCHEDULED:
+        return dt.timedelta(minutes=settings.live_interval_minutes)
+    if source == "synthetic":
+        return None
+    told = {r.details["interval_seconds"] for r in receipts(lake, "harvest", underlying) if r.details.get("source") == source}
+    return dt.timedelta(seconds=told.pop()) if len(told) == 1 else None
+
+
+def _row(diaries: Diaries, underlying: str, source: str, region: str, regions: Sequence[str], hole: Hole) -> dict[str, Any]:
+    asked = regions if region == ANY_REGION else [region]
+    by_region = {of: told_together(why_missing(diaries, underlying, source, of, at, hole.step) for at in hole.grid) for of in asked}
+    if len(by_region) == 1:
+        cause, detail = by_region[asked[0]]
+    else:
+        cause, _ = told_together(cause for cause, _ in by_region.values())
+        detail = "; ".join(f"{of}: {several or one}" for of, (one, several) in by_region.items())
+    return {
+        "kind": "interval",
+        "underlying": underlying,
+        "source": source,
+        "region": region,
+        "regions": len(regions),
+        "opened_at": hole.before,
+        "closed_at": hole.after,
+        "first_missing": hole.before + hole.step,
+        "last_missing": hole.before + hole.missing * hole.step,
+        "missing": hole.missing,
+        "interval_seconds": hole.step.total_seconds(),
+        "cause": cause,
+        "detail": detail,
+    }
 
 
 def _snapshots(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[tuple[str, str], list[dt.datetime]]:
@@ -127,15 +223,31 @@ def _snapshots(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dic
     for day in [*before, *(day for day in present if start <= day <= end), *after]:
         for file in retained.get(day) or snapshot_files(lake, underlying, day):
             times.setdefault((file.source, file.region), []).append(file.snapshot)
-    return {harvester: sorted(set(found)) for harvester, found in times.items()}
+    return {harvester: sorted(set(found)) for harvester, found in sorted(times.items())}
 
 
-def _typical(times: Sequence[dt.datetime]) -> dt.timedelta | None:
-    """Median spacing; None for fewer than two snapshots."""
-    if len(times) < 2:
-        return None
-    return dt.timedelta(seconds=median((b - a).total_seconds() for a, b in itertools.pairwise(times)))
+def _together(times: dict[tuple[str, str], list[dt.datetime]]) -> dict[tuple[str, str], list[dt.datetime]]:
+    """Grid times of every source that several regions harvest, whichever has them."""
+    sources: dict[str, list[list[dt.datetime]]] = {}
+    for (source, _), found in times.items():
+        sources.setdefault(source, []).append(found)
+    return {(source, ANY_REGION): sorted(set().union(*found)) for source, found in sources.items() if len(found) > 1}
 
 
-def _holes(times: Sequence[dt.datetime], step: dt.timedelta) -> list[tuple[dt.datetime, dt.datetime]]:
-    return [(a, b) for a, b in itertools.pairwise(times) if b - a > TOLERANCE * step]
+def _touches(hole: Hole, start: dt.date, end: dt.date) -> bool:
+    return (hole.after is None or hole.after.date() >= start) and hole.before.date() <= end
+
+
+def _typical(apart: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Typical spacing at each place: the larger of the lower medians of the spacings before it and after it.
+
+    The larger, because where the grid grows finer the last coarse stretch is no gap.
+    """
+    window = min(_NEIGHBOURS, max(len(apart) - 1, 1))
+    edge = np.full(window, np.iinfo(np.int64).max, np.int64)  # past the ends there is nothing: sorted last, it is never the median
+    padded = np.concatenate([edge, apart, edge])
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, window), axis=1)
+    counts = (windows != edge[0]).sum(axis=1)
+    medians = np.where(counts > 0, np.take_along_axis(windows, np.maximum((counts - 1) // 2, 0)[:, None], axis=1)[:, 0], 0)
+    before, after = medians[: len(apart)], medians[window + 1 : window + 1 + len(apart)]
+    return np.where(np.maximum(before, after) > 0, np.maximum(before, after), apart)

@@ -1,4 +1,4 @@
-"""Gaps and freshness, from the names of raw snapshots."""
+"""Missing intervals, from the names of raw snapshots and the schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake, write_snapshot
-from options_agent.quality.gaps import GAP_SCHEMA, find_gaps, freshness
+from options_agent.quality.gaps import GAP_SCHEMA, find_gaps, merged_view
 from tests.chains import chain
 
 MIDNIGHT = dt.datetime(2026, 1, 31, tzinfo=dt.UTC)
@@ -74,6 +74,7 @@ def test_harvesters_are_judged_apart(lake) -> None:
     harvest(lake, [0, 1, 4], region="tokyo")
     table = find_gaps(lake, "BTC", DAY, DAY, interval=HOUR)
     assert table.select(["source", "region", "missing"]).to_pylist() == [{"source": "synthetic", "region": "tokyo", "missing": 2}]
+    assert merged_view(table).num_rows == 0, "another region has them"
 
 
 def test_a_silent_harvester_has_an_open_gap_once_it_is_more_than_half_an_interval_late(lake) -> None:
@@ -89,14 +90,3 @@ def test_nothing_harvested_is_no_gap(lake) -> None:
 def test_an_interval_of_nothing_is_refused(lake) -> None:
     with pytest.raises(DataError, match="no grid"):
         find_gaps(lake, "BTC", DAY, DAY, interval=dt.timedelta())
-
-
-def test_freshness_is_the_newest_snapshot_of_each_harvester(lake) -> None:
-    harvest(lake, [0, 1])
-    harvest(lake, [1, 3], region="tokyo")
-    found = freshness(lake, ["BTC", "ETH"])
-    assert [(f.underlying, f.region, f.newest, f.snapshots_that_day) for f in found] == [
-        ("BTC", "local", MIDNIGHT + HOUR, 2),
-        ("BTC", "tokyo", MIDNIGHT + 3 * HOUR, 2),
-    ]
-    assert found[0].age(MIDNIGHT + 3 * HOUR) == 2 * HOUR

@@ -1,0 +1,297 @@
+"""Missing expiries and strikes: contracts that a snapshot lacks though they were listed before it and after it.
+
+A contract is listed from the first snapshot that has it to the last, so what is newly listed or has expired is no gap; besides,
+where a sweep's note names it as listed and not received. Days are read one after the other: a year by the hour takes seconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+
+from options_agent.contracts import listed_expiries, parse_option
+from options_agent.errors import DataError
+from options_agent.lake.presence import read_presence
+from options_agent.lake.store import days
+from options_agent.lake.sweeps import SweepNote
+from options_agent.quality.gap_causes import EXCHANGE, UNKNOWN, cause_in, read_diaries, told_together, why_missing
+from options_agent.quality.gaps import ANY_REGION, GAP_SCHEMA, gap_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from options_agent.lake.presence import Presence
+    from options_agent.lake.store import Lake
+    from options_agent.quality.gap_causes import Diaries
+
+    Ints = NDArray[np.int64]
+
+_MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class _Codes:
+    """Numbers for names: every contract's, and which expiry (by number) it is of; -1 for a name that is no option's."""
+
+    number: dict[str, int] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    expiry_of: list[int] = field(default_factory=list)
+    expiries: dict[dt.datetime, int] = field(default_factory=dict)
+
+    def of(self, name: str) -> int:
+        if (known := self.number.get(name)) is not None:
+            return known
+        try:
+            expiry = self.expiries.setdefault(parse_option(name).expiry, len(self.expiries))
+        except DataError:
+            expiry = -1  # a spoilt name is quality's to judge
+        self.number[name] = len(self.names)
+        self.names.append(name)
+        self.expiry_of.append(expiry)
+        return self.number[name]
+
+
+@dataclass(slots=True)
+class _Trail:
+    """One harvester's snapshots as they are read: their instants, and where each contract and expiry was seen.
+
+    `holes` are (number, index before, index after) of contracts that were there, were not, and were there again.
+    `first` and `last` are the indices at which a contract was seen first and last, -1 for never.
+    """
+
+    at: list[int] = field(default_factory=list)  # microseconds
+    holes: list[Ints] = field(default_factory=list)
+    expiry_seen: list[Ints] = field(default_factory=list)  # pairs (expiry, index)
+    first: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    last: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    sweeps: dict[int, SweepNote] = field(default_factory=dict)  # by microseconds
+
+
+def find_listing_gaps(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> pa.Table:
+    """Missing expiries and strikes that touch the days `start` to `end` (inclusive), per source and region and for `any` region.
+
+    The nearest days with data on either side are read too. An expiry that a snapshot lacks altogether is one finding of kind
+    `expiry`; its contracts are not told again one by one. What snapshots that are missing as a whole would have held is not
+    counted: those are missing intervals. Days in the archive only, and files that cannot be read, are passed over.
+
+    Args:
+        lake: raw snapshots of one network.
+        underlying: family.
+        start, end: days, by grid time.
+
+    Returns:
+        `gaps.GAP_SCHEMA` rows of kinds `expiry` and `strike`; `missing` counts snapshots.
+
+    Raises:
+        DataError: a file of events is damaged.
+        StorageError: the lake cannot be read.
+    """
+    codes, trails = _read(lake, underlying, start, end)
+    rows: list[dict[str, Any]] = []
+    diaries: Diaries | None = None
+    for (source, region), trail in sorted(trails.items()):
+        found = [hole for hole in _holes_of(trail, codes) if _touches(hole, trail, start, end)]
+        if not found:
+            continue
+        if diaries is None:
+            diaries = read_diaries(lake, underlying, start, end)
+        regions = sorted(of for of_source, of in trails if of_source == source and of != ANY_REGION)
+        sweeps = [trails[source, of].sweeps for of in regions] if region == ANY_REGION else [trail.sweeps]
+        expiries = list(codes.expiries)
+        for hole in found:
+            row = _described(hole, trail, codes, expiries)
+            cause, detail = _why(hole, trail, sweeps, row, diaries, (underlying, source, regions if region == ANY_REGION else [region]))
+            if row["expiry"] not in listed_expiries(row["first_missing"]):
+                detail = "; ".join(part for part in (detail, "not in the listing calendar") if part)
+            whose = {"underlying": underlying, "source": source, "region": region, "regions": len(regions)}
+            rows.append(row | whose | {"cause": cause, "detail": detail})
+    return gap_table(rows) if rows else GAP_SCHEMA.empty_table()
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """An expiry (`contract` is None) or a contract that lacks at the indices `absent`; `before`, `after`: where it was there, or -1."""
+
+    expiry: int
+    contract: int | None
+    before: int
+    after: int
+    absent: tuple[int, ...]
+
+
+def _read(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> tuple[_Codes, dict[tuple[str, str], _Trail]]:
+    present = days(lake, "raw", underlying)
+    before, after = [day for day in present if day < start][-1:], [day for day in present if day > end][:1]
+    codes: _Codes = _Codes()
+    trails: dict[tuple[str, str], _Trail] = {}
+    for day in [*before, *(day for day in present if start <= day <= end), *after]:
+        _add_day(read_presence(lake, underlying, day), codes, trails)
+    by_source: dict[str, int] = {}
+    for source, region in trails:
+        by_source[source] = by_source.get(source, 0) + (region != ANY_REGION)
+    return codes, {(s, region): trail for (s, region), trail in trails.items() if region != ANY_REGION or by_source[s] > 1}
+
+
+def _add_day(day: Presence, codes: _Codes, trails: dict[tuple[str, str], _Trail]) -> None:
+    """Walk every harvester's trail, and that of the regions together, through one more day."""
+    if not len(day.rows):
+        return
+    number = _numbered(day.rows["instrument"], codes)
+    at = day.rows["snapshot"].cast("int64").to_numpy()
+    sources, regions = (pc.dictionary_encode(day.rows[name].combine_chunks()) for name in ("source", "region"))
+    of_source, of_region = sources.indices.to_numpy(), regions.indices.to_numpy()
+    for s, source in enumerate(sources.dictionary.to_pylist()):
+        of_this = of_source == s
+        for r, region in enumerate(regions.dictionary.to_pylist()):
+            mine = of_this & (of_region == r)
+            if mine.any():
+                _walk(trails.setdefault((source, region), _Trail()), at[mine], number[mine], codes)
+        _walk(trails.setdefault((source, ANY_REGION), _Trail()), at[of_this], number[of_this], codes)
+    for note in day.sweeps:
+        instant = round(note.snapshot.timestamp()) * _MICROSECONDS
+        trails[note.source, note.region].sweeps[instant] = note
+        together = trails[note.source, ANY_REGION].sweeps
+        lacking = set(note.note["missing"])
+        if instant in together:
+            lacking &= set(together[instant].note["missing"])
+        together[instant] = SweepNote(note.snapshot, note.source, ANY_REGION, {**note.note, "missing": sorted(lacking)})
+
+
+def _numbered(instruments: pa.ChunkedArray, codes: _Codes) -> Ints:
+    encoded = pc.dictionary_encode(instruments.combine_chunks())
+    translated = np.array([codes.of(name) for name in encoded.dictionary.to_pylist()], np.int64)
+    numbers: Ints = translated[encoded.indices.to_numpy()]
+    return numbers
+
+
+def _walk(trail: _Trail, at: Ints, number: Ints, codes: _Codes) -> None:
+    """One day of one harvester: new snapshots, and the holes that end on it."""
+    offset, instants = len(trail.at), np.unique(at)
+    trail.at += instants.tolist()
+    index = offset + np.searchsorted(instants, at)
+    width = offset + len(instants)
+    _grow(trail, len(codes.names))
+    pairs = np.unique(number * width + index)  # by contract, then time; a row told twice counts once
+    contract, where = pairs // width, pairs % width
+    opens = np.concatenate([[True], contract[1:] != contract[:-1]])
+    before = np.concatenate([[-1], where[:-1]])
+    before[opens] = trail.last[contract[opens]]
+    hole = (before >= 0) & (where - before > 1)
+    if hole.any():
+        trail.holes.append(np.stack([contract[hole], before[hole], where[hole]], axis=1))
+    fresh = opens & (trail.first[contract] < 0)
+    trail.first[contract[fresh]] = where[fresh]
+    closes = np.concatenate([opens[1:], [True]])
+    trail.last[contract[closes]] = where[closes]
+    expiry = np.array(codes.expiry_of, np.int64)[contract]
+    seen = np.unique(expiry[expiry >= 0] * width + where[expiry >= 0])
+    trail.expiry_seen.append(np.stack([seen // width, seen % width], axis=1))
+
+
+def _grow(trail: _Trail, size: int) -> None:
+    more = size - len(trail.first)
+    if more > 0:
+        trail.first = np.concatenate([trail.first, np.full(more, -1, np.int64)])
+        trail.last = np.concatenate([trail.last, np.full(more, -1, np.int64)])
+
+
+def _holes_of(trail: _Trail, codes: _Codes) -> list[_Hole]:
+    """Everything a harvester's snapshots lack: whole expiries first, then contracts where their expiry was there."""
+    width = len(trail.at)
+    seen = np.concatenate(trail.expiry_seen)
+    keys = np.unique(seen[:, 0] * width + seen[:, 1])
+    expiry, where = keys // width, keys % width
+    apart = np.flatnonzero((expiry[1:] == expiry[:-1]) & (where[1:] - where[:-1] > 1))
+    found = [
+        _Hole(e, None, a, b, tuple(range(a + 1, b)))
+        for e, a, b in zip(expiry[apart].tolist(), where[apart].tolist(), where[apart + 1].tolist(), strict=True)
+    ]
+    if trail.holes:
+        holes = np.concatenate(trail.holes)
+        of = np.array(codes.expiry_of, np.int64)[holes[:, 0]]
+        low, high = np.searchsorted(keys, of * width + holes[:, 1] + 1), np.searchsorted(keys, of * width + holes[:, 2])
+        for i in np.flatnonzero((high > low) & (of >= 0)).tolist():
+            contract, a, b = holes[i].tolist()
+            found.append(_Hole(int(of[i]), contract, a, b, tuple(where[low[i] : high[i]].tolist())))
+    return found + _noted(trail, codes, keys)
+
+
+def _noted(trail: _Trail, codes: _Codes, keys: Ints) -> list[_Hole]:
+    """Contracts that sweeps name as missing outside of the time between their first and their last row."""
+    width = len(trail.at)
+    index_of = {at: i for i, at in enumerate(trail.at)}
+    absent: dict[int, list[int]] = {}
+    for at, note in trail.sweeps.items():
+        for name in note.note["missing"]:
+            number, i = codes.of(name), index_of.get(at)
+            if i is not None and codes.expiry_of[number] >= 0:
+                absent.setdefault(number, []).append(i)
+    _grow(trail, len(codes.names))
+    found: dict[tuple[int, int | None, int, int], set[int]] = {}
+    for contract, indices in absent.items():
+        first, last, expiry = int(trail.first[contract]), int(trail.last[contract]), codes.expiry_of[contract]
+        for i in indices:
+            if first >= 0 and first <= i <= last:  # told already, or there in another region
+                continue
+            there = np.searchsorted(keys, expiry * width + i)
+            whole = not (there < len(keys) and keys[there] == expiry * width + i)
+            before, after = (last if first >= 0 and i > last else -1), (first if i < first else -1)
+            if whole:  # the expiry lacks altogether: between snapshots that have it, it is told already; else once for all its contracts
+                of_expiry = keys[np.searchsorted(keys, expiry * width) : np.searchsorted(keys, (expiry + 1) * width)] % width
+                earlier, later = of_expiry[of_expiry < i], of_expiry[of_expiry > i]
+                if len(earlier) and len(later):
+                    continue
+                before, after = int(earlier[-1]) if len(earlier) else -1, int(later[0]) if len(later) else -1
+            found.setdefault((expiry, None if whole else contract, before, after), set()).add(i)
+    return [_Hole(*key, tuple(sorted(indices))) for key, indices in sorted(found.items(), key=str)]
+
+
+def _touches(hole: _Hole, trail: _Trail, start: dt.date, end: dt.date) -> bool:
+    return _at(trail, hole.absent[-1]).date() >= start and _at(trail, hole.absent[0]).date() <= end
+
+
+def _at(trail: _Trail, index: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(trail.at[index] // _MICROSECONDS, dt.UTC)
+
+
+def _described(hole: _Hole, trail: _Trail, codes: _Codes, expiries: list[dt.datetime]) -> dict[str, Any]:
+    expiry, first = expiries[hole.expiry], _at(trail, hole.absent[0])
+    spacing = np.diff(np.array(trail.at[max(hole.absent[0] - 1, 0) : hole.absent[-1] + 2]))
+    return {
+        "kind": "expiry" if hole.contract is None else "strike",
+        "expiry": expiry,
+        "instrument": None if hole.contract is None else codes.names[hole.contract],
+        "opened_at": _at(trail, hole.before) if hole.before >= 0 else None,
+        "closed_at": _at(trail, hole.after) if hole.after >= 0 else None,
+        "first_missing": first,
+        "last_missing": _at(trail, hole.absent[-1]),
+        "missing": len(hole.absent),
+        "interval_seconds": float(np.median(spacing)) / _MICROSECONDS if len(spacing) else 0.0,
+    }
+
+
+def _why(
+    hole: _Hole,
+    trail: _Trail,
+    sweeps: list[dict[int, SweepNote]],
+    row: dict[str, Any],
+    diaries: Diaries,
+    harvester: tuple[str, str, list[str]],
+) -> tuple[str, str]:
+    """The cause by the sweeps' notes: what they say of the rows they lack, or that the exchange did not list it."""
+    underlying, source, regions = harvester
+    step = dt.timedelta(seconds=row["interval_seconds"])
+    causes = []
+    for index in hole.absent:
+        notes = [(of, note) for of, told in zip(regions, sweeps, strict=True) if (note := told.get(trail.at[index])) is not None]
+        if not notes:
+            causes += [why_missing(diaries, underlying, source, of, _at(trail, index), step) for of in regions] or [UNKNOWN]
+        for _, note in notes:
+            named = row["instrument"] in note.note["missing"] if row["instrument"] else not note.complete
+            causes.append(cause_in(note.note["cause"] or "") if named else EXCHANGE)
+    return told_together(causes)
