@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -25,6 +25,8 @@ State = Literal["done", "unchanged", "no data", "no key", "not published", "dama
 
 #: States that leave a day undone though it was asked for and could have been done.
 UNDONE: Final[frozenset[State]] = frozenset({"not published", "damaged", "changed header", "failed", "not tried"})
+
+_LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,11 @@ def backfill_days(
         return _report(day, receipts, len(before) == len(wanted), time.monotonic() - started)
 
     with ThreadPoolExecutor(max_workers=settings.tardis.parallel_days, thread_name_prefix="day") as pool:
+        futures = [pool.submit(work, day) for day in days]
         try:
-            return list(pool.map(work, days))
+            while wait(futures, timeout=_LOOK_SECONDS).not_done:
+                pass  # a wait without end may not hear Ctrl-C: the signal can go to another thread
+            return [future.result() for future in futures]
         except BaseException:
             stop.set()  # of Ctrl-C: the days at work end at their next report of progress
             raise
