@@ -24,7 +24,7 @@ from resources.desk import Desk
 def archived_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.MaterializeResult]:
     """Clean and quarantined days in the archive (local folder, S3, GCS), put only if absent, each with SHA-256 in a manifest.
 
-    The compacted raw day joins the day's manifest once `storage_upkeep` has made it and retention wants it gone.
+    The compacted raw day joins the day's manifest the next night, when `storage_upkeep` has made it.
     Restored and proven byte for byte by `options-agent archive restore`. Some 10 ms a day locally, 50 ms on S3.
     """
     from options_agent.lake.archive import archive_day

@@ -9,15 +9,20 @@ from resources.desk import Desk
 _TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "7200", "dagster/retry_on_asset_or_op_failure": "false"}
 
 
-@dg.op(description="Every raw day before today that still lies in small files becomes one sorted file, verified before they go.")
+@dg.op(
+    description="Every raw day before today that still lies in small files becomes one sorted file, verified before they go, and archived."
+)
 def compact_raw_days(context: dg.OpExecutionContext, desk: Desk) -> None:
-    """Compact what is complete. Some 0.4 s a day of hourly chains, nothing where nothing is new."""
-    from options_agent.lake.retention import compact_days
+    """Compact what is complete and ship it. Some 0.4 s a day of hourly chains, nothing where nothing is new."""
+    from options_agent.lake.retention import archive_compacted, compact_days
     from options_agent.lake.store import underlyings
 
-    lake, today = desk.lake(), dt.datetime.now(dt.UTC).date()
-    made = [record for underlying in underlyings(lake, "raw") for record in compact_days(lake, underlying, today)]
-    context.add_output_metadata({"days": len(made), "rows": sum(r.rows for r in made), "bytes": sum(r.bytes for r in made)})
+    lake, archive, today = desk.lake(), desk.archive(), dt.datetime.now(dt.UTC).date()
+    names = underlyings(lake, "raw")
+    made = [record for underlying in names for record in compact_days(lake, underlying, today)]
+    shipped = [receipt for underlying in names for receipt in archive_compacted(lake, archive, underlying)]
+    rows, size = sum(record.rows for record in made), sum(record.bytes for record in made)
+    context.add_output_metadata({"days": len(made), "rows": rows, "bytes": size, "days_archived": len(shipped)})
 
 
 @dg.op(

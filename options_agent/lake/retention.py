@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from options_agent.errors import DataError, OptionsAgentError, StorageError
 from options_agent.lake import layout
+from options_agent.lake.archive import STAGE as ARCHIVING
 from options_agent.lake.archive import archive_day, restore_day, verify
 from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.files import FileRecord, LocalFiles, sha256_of
@@ -74,6 +75,26 @@ def compact_days(lake: Lake, underlying: str, before: dt.date, told: Callable[[s
         made.append(compact_raw_day(lake, underlying, day))
         if told is not None:
             told(underlying, day)
+    return made
+
+
+def archive_compacted(lake: Lake, archive: Archive, underlying: str) -> list[Receipt]:
+    """Ship the compacted raw of days that were archived without it. A day that was never archived waits for its judging.
+
+    Raises:
+        DataError: a file is damaged.
+        StorageError: the archive refused or cannot be reached; the next run completes the work.
+    """
+    found = lake.files.find(layout.underlying_folder("raw", underlying))
+    small = {layout.day_of(path) for path in found if layout.is_snapshot(path)}
+    made = []
+    for path in found:
+        day = layout.day_of(path)
+        if day is None or day in small or path != layout.day_path("raw", underlying, day):
+            continue
+        receipt = read_receipt(lake, ARCHIVING, underlying, day.isoformat())
+        if receipt is not None and path not in {file.path for file in receipt.files}:
+            made.append(archive_day(lake, archive, underlying, day))
     return made
 
 

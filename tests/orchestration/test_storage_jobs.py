@@ -11,6 +11,7 @@ import pytest
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
 from options_agent.lake.archive import archive_day, open_archive
 from options_agent.lake.compaction import is_compacted
+from options_agent.lake.manifest import read_manifest
 from options_agent.lake.retained import retained_days
 from options_agent.lake.store import Lake, open_lake, read_range, write_day, write_snapshot
 from options_agent.settings import load_settings
@@ -45,6 +46,9 @@ def ran(job: dg.JobDefinition) -> dg.ExecuteInProcessResult:
 def test_upkeep_compacts_what_is_complete_and_deletes_what_is_old_and_proven(lake: Lake) -> None:
     assert ran(storage_upkeep).success
     assert is_compacted(lake, "BTC", YESTERDAY)
+    manifest = read_manifest(open_archive(load_settings()).files, "BTC", YESTERDAY)
+    assert manifest is not None
+    assert [line.lake_path.split("/")[0] for line in manifest.lines] == ["raw", "clean", "quarantine"]
     assert list(retained_days(lake, "BTC")) == [YESTERDAY - dt.timedelta(days=40)]
     assert len(read_range(lake, "clean", "BTC", YESTERDAY - dt.timedelta(days=40), YESTERDAY)) == 2 * 35
     assert ran(storage_upkeep).success, "again does nothing"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,7 @@ os.fsync = counted(os.fsync)
 for name in ("read_bytes", "replace", "unlink"):
     setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
 compaction.compact_raw_day(Lake(root, "synthetic"), "BTC", dt.date(2026, 1, 31))
+print(left)
 """
 
 
@@ -117,17 +119,27 @@ def test_to_a_stage_that_reads_or_wrote_it_a_compacted_day_is_unchanged(lake: La
 
 
 @pytest.mark.slow
-def test_compaction_killed_at_any_point_loses_and_doubles_nothing(local_lake: Lake) -> None:
+def test_compaction_killed_at_any_point_loses_and_doubles_nothing(local_lake: Lake, tmp_path: Path) -> None:
+    """Each kill falls on a fresh copy of the day, at a step counted on an undisturbed run, and the work is then done again."""
     harvested(local_lake)
     before = read_raw_day(local_lake, "BTC", DAY)
-    dice, counts = random.Random(7), set()
-    # 9 small files are read three times, one written, verified, and 9 removed: some 50 steps; each kill goes on from the last
-    for step in sorted(dice.sample(range(20, 60), 12)):
-        child = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, local_lake.root, str(step)], check=False)
-        assert child.returncode in {0, -9}
-        counts.add(len(local_lake.files.find("raw")))
-        assert read_raw_day(local_lake, "BTC", DAY).equals(before)
+
+    def compacted(lake: Lake, step: int) -> int:
+        shutil.copytree(local_lake.root, lake.root)
+        child = subprocess.run([sys.executable, "-c", KILLED_AT_STEP, lake.root, str(step)], check=False, capture_output=True, text=True)
+        assert child.returncode in {0, -9}, child.stderr
+        return int(child.stdout or 0)
+
+    total = 10**6 - compacted(Lake(str(tmp_path / "whole"), "synthetic"), 10**6)
+    assert total > 9 * 3
+    counts = set()
+    dice = random.Random(7)
+    for step in sorted({total - 1, *dice.sample(range(total - 18, total), 6), *dice.sample(range(total - 18), 4)}):
+        lake = Lake(str(tmp_path / f"killed-{step}"), "synthetic")
+        compacted(lake, step)
+        counts.add(len(lake.files.find("raw")))
+        assert read_raw_day(lake, "BTC", DAY).equals(before)
+        compact_raw_day(lake, "BTC", DAY)
+        assert read_raw_day(lake, "BTC", DAY).equals(before)
+        assert len(list(Path(lake.files.place(layout.day_folder("raw", "BTC", DAY))).iterdir())) == 1
     assert len(counts) >= 4, f"kills fell before, between and after the removals: {counts}"
-    compact_raw_day(local_lake, "BTC", DAY)
-    assert read_raw_day(local_lake, "BTC", DAY).equals(before)
-    assert len(list(Path(local_lake.files.place(layout.day_folder("raw", "BTC", DAY))).iterdir())) == 1
