@@ -151,7 +151,7 @@ def why_missing(diaries: Diaries, underlying: str, source: str, region: str, at:
         return DISCONNECTED
     if bisect_right(diary.limited, at + step) > bisect_left(diary.limited, at - step):
         return RATE_LIMITED
-    if diary.last is not None and at > diary.last + step:
+    if diary.last is not None and at > diary.last + step / 2:
         return OUTAGE  # nothing was heard of it since: it says `alive` with every snapshot
     return UNKNOWN
 

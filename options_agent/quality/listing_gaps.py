@@ -6,6 +6,7 @@ where a sweep's note names it as listed and not received. Days are read one afte
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -131,10 +132,7 @@ def _read(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> tuple[_C
     trails: dict[tuple[str, str], _Trail] = {}
     for day in [*before, *(day for day in present if start <= day <= end), *after]:
         _add_day(read_presence(lake, underlying, day), codes, trails)
-    by_source: dict[str, int] = {}
-    for source, region in trails:
-        by_source[source] = by_source.get(source, 0) + (region != ANY_REGION)
-    return codes, {(s, region): trail for (s, region), trail in trails.items() if region != ANY_REGION or by_source[s] > 1}
+    return codes, trails
 
 
 def _add_day(day: Presence, codes: _Codes, trails: dict[tuple[str, str], _Trail]) -> None:
@@ -147,14 +145,20 @@ def _add_day(day: Presence, codes: _Codes, trails: dict[tuple[str, str], _Trail]
     of_source, of_region = sources.indices.to_numpy(), regions.indices.to_numpy()
     for s, source in enumerate(sources.dictionary.to_pylist()):
         of_this = of_source == s
-        for r, region in enumerate(regions.dictionary.to_pylist()):
+        here = [(r, region) for r, region in enumerate(regions.dictionary.to_pylist()) if (of_this & (of_region == r)).any()]
+        known = {region for of, region in trails if of == source}
+        if ANY_REGION not in known and len(known | {region for _, region in here}) > 1:  # so far one region was all there was
+            trails[source, ANY_REGION] = copy.deepcopy(trails[source, known.pop()]) if known else _Trail()
+        for r, region in here:
             mine = of_this & (of_region == r)
-            if mine.any():
-                _walk(trails.setdefault((source, region), _Trail()), at[mine], number[mine], codes)
-        _walk(trails.setdefault((source, ANY_REGION), _Trail()), at[of_this], number[of_this], codes)
+            _walk(trails.setdefault((source, region), _Trail()), at[mine], number[mine], codes)
+        if (source, ANY_REGION) in trails:
+            _walk(trails[source, ANY_REGION], at[of_this], number[of_this], codes)
     for note in day.sweeps:
         instant = round(note.snapshot.timestamp()) * _MICROSECONDS
         trails[note.source, note.region].sweeps[instant] = note
+        if (note.source, ANY_REGION) not in trails:
+            continue
         together = trails[note.source, ANY_REGION].sweeps
         lacking = set(note.note["missing"])
         if instant in together:
@@ -171,12 +175,12 @@ def _numbered(instruments: pa.ChunkedArray, codes: _Codes) -> Ints:
 
 def _walk(trail: _Trail, at: Ints, number: Ints, codes: _Codes) -> None:
     """One day of one harvester: new snapshots, and the holes that end on it."""
-    offset, instants = len(trail.at), np.unique(at)
+    offset, instants = len(trail.at), _distinct(at)
     trail.at += instants.tolist()
     index = offset + np.searchsorted(instants, at)
     width = offset + len(instants)
     _grow(trail, len(codes.names))
-    pairs = np.unique(number * width + index)  # by contract, then time; a row told twice counts once
+    pairs = _distinct(number * width + index)  # by contract, then time; a row told twice counts once
     contract, where = pairs // width, pairs % width
     opens = np.concatenate([[True], contract[1:] != contract[:-1]])
     before = np.concatenate([[-1], where[:-1]])
@@ -189,8 +193,14 @@ def _walk(trail: _Trail, at: Ints, number: Ints, codes: _Codes) -> None:
     closes = np.concatenate([opens[1:], [True]])
     trail.last[contract[closes]] = where[closes]
     expiry = np.array(codes.expiry_of, np.int64)[contract]
-    seen = np.unique(expiry[expiry >= 0] * width + where[expiry >= 0])
+    seen = _distinct(expiry[expiry >= 0] * width + where[expiry >= 0])
     trail.expiry_seen.append(np.stack([seen // width, seen % width], axis=1))
+
+
+def _distinct(values: Ints) -> Ints:
+    """The values ascending, each once. By sorting: contracts of a day come nearly sorted, and hashing them costs ten times as much."""
+    ordered = np.sort(values)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
 def _grow(trail: _Trail, size: int) -> None:
@@ -204,7 +214,7 @@ def _holes_of(trail: _Trail, codes: _Codes) -> list[_Hole]:
     """Everything a harvester's snapshots lack: whole expiries first, then contracts where their expiry was there."""
     width = len(trail.at)
     seen = np.concatenate(trail.expiry_seen)
-    keys = np.unique(seen[:, 0] * width + seen[:, 1])
+    keys = _distinct(seen[:, 0] * width + seen[:, 1])
     expiry, where = keys // width, keys % width
     apart = np.flatnonzero((expiry[1:] == expiry[:-1]) & (where[1:] - where[:-1] > 1))
     found = [

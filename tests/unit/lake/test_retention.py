@@ -201,7 +201,7 @@ def test_a_retained_day_is_neither_a_gap_nor_judged_into_nothing(settings: Setti
     assert [outcome.verdict for outcome in outcomes] == ["deleted"] * 3
     assert [is_retained(lake, "raw", "BTC", DAY + dt.timedelta(days=offset)) for offset in range(4)] == [True, True, True, False]
     assert find_gaps(lake, "BTC", DAY, DAY + dt.timedelta(days=3)).equals(hole), "the real hole, and only it"
-    assert gaps_receipt(lake, "BTC").counts == {"gaps": 1, "missing": 1}
+    assert gaps_receipt(lake, "BTC").counts == {"gaps": 1, "missing": 1, "expiries": 0, "strikes": 0}
     assert [judge_day(lake, "BTC", DAY + dt.timedelta(days=offset), settings=settings) for offset in range(4)] == receipts
     assert read_day(lake, "clean", "BTC", DAY).equals(clean)
 
