@@ -25,6 +25,7 @@ from options_agent.lake.raw import snapshot_files, write_snapshot
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.shape import as_stored
 from options_agent.lake.store import write_series
+from options_agent.market.harvest import HARVEST_VERSION, STAGE
 from options_agent.market.tardis.chain import SOURCE, Grid, Thinned, snapshots_of
 from options_agent.market.tardis.fetch import ALL_OPTIONS, EXCHANGE, NoDataError, Wanted, fetch
 from options_agent.market.tardis.header import DERIVATIVE_TICKER, OPTIONS_CHAIN, TRADES, DamagedFileError
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 BACKFILL_VERSION: Final = 1
-STAGE: Final = "harvest"
 _WRITES_AHEAD: Final = 4
 #: A day younger than this may be published in part: what is missing of it may still come.
 _SETTLED: Final = dt.timedelta(days=2)
@@ -99,9 +99,14 @@ def cache_folder(settings: Settings, day: dt.date) -> Path:
 
 def backfill_fingerprint(settings: Settings, underlying: str, day: dt.date) -> str:
     """What a day depends on, but the vendor's bytes: those are fetched anew only when asked for `again`."""
+    return fingerprint(HARVEST_VERSION, SOURCE, fingerprint([choices(settings, underlying, day)]))
+
+
+def choices(settings: Settings, underlying: str, day: dt.date) -> str:
+    """The settings that decide a day's rows, as a fingerprint; `market.harvest` makes the receipt's from those of its days."""
     vendor = settings.tardis
     chosen = (settings.interval_minutes, vendor.max_age_minutes, vendor.prices_seconds, vendor.trades)
-    return fingerprint(BACKFILL_VERSION, SOURCE, vendor.endpoint, settings.region, underlying, day, chosen)
+    return fingerprint(BACKFILL_VERSION, vendor.endpoint, settings.region, underlying, day, chosen)
 
 
 def is_done(settings: Settings, lake: Lake, underlying: str, day: dt.date) -> Receipt | None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from options_agent.errors import DataError, SettingsError
 from options_agent.lake.receipts import fingerprint
 from options_agent.market.sources import days_of
-from options_agent.market.tardis.backfill import backfill_day, backfill_fingerprint, cache_folder
+from options_agent.market.tardis.backfill import backfill_day, cache_folder, choices
 from options_agent.market.tardis.chain import SOURCE, Grid, Thinned, snapshots_of
 from options_agent.market.tardis.fetch import ALL_OPTIONS, EXCHANGE, Wanted, fetch
 from options_agent.market.tardis.header import DERIVATIVE_TICKER, OPTIONS_CHAIN
@@ -83,7 +83,7 @@ class TardisSource:
 
     def fingerprint(self, underlying: str, start: dt.datetime, end: dt.datetime) -> str:
         """From the settings: the vendor's past does not change."""
-        return fingerprint([backfill_fingerprint(self.settings, underlying, day) for day in days_of(start, end)])
+        return fingerprint([choices(self.settings, underlying, day) for day in days_of(start, end)])
 
     def backfill_day(self, lake: Lake, underlying: str, day: dt.date) -> Receipt:
         """What `harvest_day` does with this source: the whole day of all families at once, receipted for each."""

@@ -21,7 +21,7 @@ from options_agent.errors import ExchangeError, SettingsError, StorageError
 from options_agent.lake.raw import read_raw_day, snapshot_files
 from options_agent.lake.receipts import read_receipt
 from options_agent.lake.store import open_lake, read_series, write_series
-from options_agent.market.harvest import harvest_day
+from options_agent.market.harvest import harvest_day, harvest_fingerprint
 from options_agent.market.sources import open_source
 from options_agent.market.tardis.backfill import backfill_day, cache_folder, is_done
 from options_agent.market.tardis.days import backfill_days, days_between
@@ -109,7 +109,8 @@ def test_the_source_tardis_harvests_the_same(tmp_path: Path, tardis: Vendor) -> 
     source, lake = open_source(settings), open_lake(settings)
     asked = tardis.asked[CHAIN_PATH]
     for family in settings.underlyings:
-        assert harvest_day(source, lake, family, FREE).counts["snapshots"] == 24
+        receipt = harvest_day(source, lake, family, FREE)
+        assert (receipt.counts["snapshots"], receipt.fingerprint) == (24, harvest_fingerprint(source, family, FREE))
     assert tardis.asked[CHAIN_PATH] == asked + 1
     assert tree(settings.home / "lake") == tree(want.home / "lake")
     told = pa.concat_tables(source.snapshots("BTC", midnight(FREE), midnight(SECOND)))
