@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from options_agent.lake import layout
 from options_agent.lake.raw import SnapshotFile
-from options_agent.lake.receipts import read_receipt
+from options_agent.lake.receipts import read_receipt, receipts
 from options_agent.lake.sweeps import SweepNote
 
 if TYPE_CHECKING:
@@ -48,12 +48,16 @@ def retained_days(lake: Lake, underlying: str, start: dt.date | None = None, end
         DataError: a receipt is damaged.
         StorageError: the lake cannot be read.
     """
-    found = {}
-    for path in lake.files.find(layout.receipt_folder(STAGE, underlying)):
-        day = dt.date.fromisoformat(path.rsplit("/", 1)[-1].removesuffix(".json"))
-        if (start is None or day >= start) and (end is None or day <= end) and (retained := retained_day(lake, underlying, day)):
-            found[day] = retained
-    return dict(sorted(found.items()))
+    told = {dt.date.fromisoformat(receipt.partition): receipt for receipt in receipts(lake, STAGE, underlying)}
+    wanted = {day: told[day] for day in sorted(told) if (start is None or day >= start) and (end is None or day <= end)}
+    here: dict[Layer, set[dt.date | None]] = {}  # one listing a layer, not one a day
+    for layer in {layer for receipt in wanted.values() for layer in recorded_layers(receipt)}:
+        here[layer] = {layout.day_of(path) for path in lake.files.find(layout.underlying_folder(layer, underlying))}
+    found = {
+        day: _retained(receipt, day, tuple(layer for layer in recorded_layers(receipt) if day not in here[layer]))
+        for day, receipt in wanted.items()
+    }
+    return {day: one for day, one in found.items() if one is not None}
 
 
 def retained_day(lake: Lake, underlying: str, day: dt.date) -> RetainedDay | None:
@@ -61,17 +65,20 @@ def retained_day(lake: Lake, underlying: str, day: dt.date) -> RetainedDay | Non
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is None:
         return None
-    layers = tuple(layer for layer in recorded_layers(receipt) if not lake.files.find(layout.day_folder(layer, underlying, day)))
-    if not layers:
+    absent = tuple(layer for layer in recorded_layers(receipt) if not lake.files.find(layout.day_folder(layer, underlying, day)))
+    return _retained(receipt, day, absent)
+
+
+def _retained(receipt: Receipt, day: dt.date, absent: tuple[Layer, ...]) -> RetainedDay | None:
+    if not absent:
         return None
+    details = receipt.details
     snapshots: tuple[SnapshotFile, ...] = ()
     sweeps: tuple[SweepNote, ...] = ()
-    if "raw" in layers:
-        snapshots = tuple(
-            SnapshotFile(dt.datetime.fromisoformat(at), source, region, "", 0) for at, source, region in receipt.details["snapshots"]
-        )
-        sweeps = tuple(SweepNote(dt.datetime.fromisoformat(at), *rest) for at, *rest in receipt.details.get("sweeps", ()))
-    return RetainedDay(underlying, day, layers, snapshots, sweeps, receipt.details["archive"], receipt.details["manifest"])
+    if "raw" in absent:
+        snapshots = tuple(SnapshotFile(dt.datetime.fromisoformat(at), source, region, "", 0) for at, source, region in details["snapshots"])
+        sweeps = tuple(SweepNote(dt.datetime.fromisoformat(at), *rest) for at, *rest in details["sweeps"])
+    return RetainedDay(receipt.underlying, day, absent, snapshots, sweeps, details["archive"], details["manifest"])
 
 
 def retained_snapshots(lake: Lake, underlying: str, day: dt.date) -> list[SnapshotFile]:

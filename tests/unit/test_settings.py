@@ -157,3 +157,17 @@ def test_an_error_names_the_thing_the_place_and_the_remedy() -> None:
     assert str(error) == "no strike [at a.csv, row 3] Remedy: add one"
     assert isinstance(error, OptionsAgentError)
     assert (error.message, error.place, error.remedy) == ("no strike", "a.csv, row 3", "add one")
+
+
+def test_a_storage_class_is_one_the_archive_can_be_read_from_at_once() -> None:
+    assert load_settings(archive_root="gs://bucket/x", archive_storage_class="COLDLINE", _env_file=None).archive_storage_class == "COLDLINE"
+    for root, chosen in (("s3://bucket/x", "DEEP_ARCHIVE"), ("gs://bucket/x", "GLACIER_IR"), (None, "STANDARD_IA")):
+        with pytest.raises(SettingsError, match="cannot be read at once"):
+            load_settings(archive_root=root, archive_storage_class=chosen, _env_file=None)
+
+
+def test_each_stores_options_go_to_it_alone() -> None:
+    settings = load_settings(gcs_token="/keys/desk.json", s3_access_key_id="key", s3_secret_access_key="secret", _env_file=None)
+    assert settings.options_for("gs://bucket/x") == {"token": "/keys/desk.json"}
+    assert settings.options_for("s3://bucket/x") == {"key": "key", "secret": "secret"}
+    assert settings.options_for("/a/folder") == {}

@@ -15,7 +15,9 @@ from options_agent.lake.files import sha256_of
 from options_agent.lake.manifest import manifest_folder, read_manifest, versions
 from options_agent.lake.receipts import read_receipt
 from options_agent.lake.store import Lake, read_day, write_day
+from options_agent.settings import STORAGE_CLASSES
 from tests.chains import DAY, as_clean, as_quarantined, chain, chain_day
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -182,3 +184,14 @@ def test_the_list_names_every_day_of_every_underlying(local_lake: Lake, archive:
         ("ETH", DAY, 1),
     ]
     assert len(archived(archive, "ETH")) == 1
+
+
+def test_the_lifecycle_files_are_whole_and_delete_no_archived_day() -> None:
+    folder = REPOSITORY / "deploy" / "archive"
+    s3, gcs = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("s3-lifecycle.json", "gcs-lifecycle.json"))
+    moved = [step["StorageClass"] for rule in s3["Rules"] for step in rule.get("Transitions", ())]
+    assert set(moved) <= set(STORAGE_CLASSES["s3"])
+    assert not any("Expiration" in rule for rule in s3["Rules"])
+    actions = [rule["action"] for rule in gcs["lifecycle"]["rule"]]
+    assert {action["type"] for action in actions} == {"SetStorageClass", "AbortIncompleteMultipartUpload"}
+    assert {action["storageClass"] for action in actions if "storageClass" in action} <= set(STORAGE_CLASSES["gs"])
