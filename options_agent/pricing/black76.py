@@ -1,6 +1,7 @@
 """Black-76 on the forward, undiscounted: prices in coin and USD, and greeks by the exchange's conventions.
 
-Arrays in, arrays out; the scalar functions are public so that other kernels inline them. Units: forward and strike in
+Arrays in, arrays out, by the vector kernel of `options_agent.pricing.chain_greeks`. The scalar functions take the rows it leaves,
+and are public so that other kernels inline them. Units: forward and strike in
 USD, time in years of 365 days, volatility decimal per year, coin price per contract of one coin. Degenerate inputs (no time
 left, no volatility) give the intrinsic value and its greeks; NaN in, NaN out.
 """
@@ -11,8 +12,10 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from options_agent.pricing.chain_greeks import fill_greeks
+from options_agent.pricing.columns import columns
 from options_agent.pricing.normal import is_tail, log_ratio, pdf, scaled_tail, tail_difference, tail_sum
 
 Floats = NDArray[np.float64]
@@ -88,37 +91,53 @@ def delta_premium_adjusted_scalar(forward: float, strike: float, years: float, v
     return sign * strike / forward * (beyond if sign * d2 < 0.0 else 1.0 - beyond)
 
 
-@njit(cache=True, error_model="numpy")
-def price_coin(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
+def price_coin(forward: ArrayLike, strike: ArrayLike, years: ArrayLike, vol: ArrayLike, is_call: ArrayLike) -> Floats:
     """Coin price of each option, shape (n,)."""
-    out = np.empty(forward.size)
-    for i in range(forward.size):
-        out[i] = coin_price_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
-    return out
+    return greeks(forward, strike, years, vol, is_call)[0]
 
 
-@njit(cache=True, error_model="numpy")
-def price_usd(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
+def price_usd(forward: ArrayLike, strike: ArrayLike, years: ArrayLike, vol: ArrayLike, is_call: ArrayLike) -> Floats:
     """USD price of each option, shape (n,): the coin price times the forward."""
-    out = np.empty(forward.size)
-    for i in range(forward.size):
-        out[i] = coin_price_scalar(forward[i], strike[i], years[i], vol[i], is_call[i]) * forward[i]
-    return out
+    return price_coin(forward, strike, years, vol, is_call) * np.asarray(forward, np.float64)
 
 
-@njit(cache=True, error_model="numpy")
-def greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Coin price, delta, gamma, vega, theta of each option, five arrays of shape (n,); units as in `greeks_scalar`."""
-    n = forward.size
-    price, delta, gamma, vega, theta = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    for i in range(n):
-        price[i], delta[i], gamma[i], vega[i], theta[i] = greeks_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
+def greeks(
+    forward: ArrayLike, strike: ArrayLike, years: ArrayLike, vol: ArrayLike, is_call: ArrayLike
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    """Coin price, delta, gamma, vega, theta of each option, five arrays of shape (n,); units as in `greeks_scalar`.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    made, rows = columns((forward, strike, years, vol), is_call)
+    out = np.empty((5, made[0].size))
+    arguments = (*made, out)
+    if fill_greeks(*arguments):
+        _fill_unusual(*arguments)
+    price, delta, gamma, vega, theta = out[:, :rows]
     return price, delta, gamma, vega, theta
 
 
+def delta_premium_adjusted(forward: ArrayLike, strike: ArrayLike, years: ArrayLike, vol: ArrayLike, is_call: ArrayLike) -> Floats:
+    """Delta minus the premium held in coin: what hedges a coin account, shape (n,).
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    made, rows = columns((forward, strike, years, vol), is_call)
+    adjusted: Floats = _delta_premium_adjusted(*made)
+    return adjusted[:rows]
+
+
 @njit(cache=True, error_model="numpy")
-def delta_premium_adjusted(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
-    """Delta minus the premium held in coin: what hedges a coin account, shape (n,)."""
+def _fill_unusual(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools, out: Floats) -> None:
+    for i in range(forward.size):
+        if math.isnan(out[0, i]):
+            out[0, i], out[1, i], out[2, i], out[3, i], out[4, i] = greeks_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
+
+
+@njit(cache=True, error_model="numpy")
+def _delta_premium_adjusted(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
     out = np.empty(forward.size)
     for i in range(forward.size):
         out[i] = delta_premium_adjusted_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])

@@ -1,6 +1,7 @@
 """Implied volatility from coin prices: solved on the out-of-the-money side, in the logarithm of the price.
 
-NaN where no volatility gives the price: below intrinsic, or at or above the bound.
+NaN where no volatility gives the price: below intrinsic, or at or above the bound. Arrays are solved by the vector kernel of
+`options_agent.pricing.chain_implied`; the solver here takes the rows it leaves, step by step until they settle.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import math
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from options_agent.pricing.chain_implied import fill_implied
+from options_agent.pricing.columns import columns
 from options_agent.pricing.normal import INV_SQRT_2PI, LOG_SQRT_2PI, is_tail, log_ratio, tail_difference, tail_sum
 
 Floats = NDArray[np.float64]
@@ -100,8 +103,7 @@ def _guess(target: float, x: float, bound: float) -> float:
     return max(1.0, math.sqrt(max(-8.0 * math.log(max(bound - target, 1e-16) / bound), 0.0)))
 
 
-@njit(cache=True, error_model="numpy")
-def implied_volatility(price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: Bools) -> Floats:
+def implied_volatility(price: ArrayLike, forward: ArrayLike, strike: ArrayLike, years: ArrayLike, is_call: ArrayLike) -> Floats:
     """Volatility of each option, decimal per year, shape (n,); NaN where none gives the price.
 
     Args:
@@ -109,8 +111,20 @@ def implied_volatility(price: Floats, forward: Floats, strike: Floats, years: Fl
         forward, strike: (n,) USD.
         years: (n,) years of 365 days.
         is_call: (n,).
+
+    Raises:
+        ValueError: the columns differ in length.
     """
-    out = np.empty(price.size)
+    made, rows = columns((price, forward, strike, years), is_call)
+    out = np.empty(made[0].size)
+    arguments = (*made, out)
+    if fill_implied(*arguments):
+        _fill_unusual(*arguments)
+    return out[:rows]
+
+
+@njit(cache=True, error_model="numpy")
+def _fill_unusual(price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: Bools, out: Floats) -> None:
     for i in range(price.size):
-        out[i] = implied_scalar(price[i], forward[i], strike[i], years[i], is_call[i])
-    return out
+        if math.isnan(out[i]):
+            out[i] = implied_scalar(price[i], forward[i], strike[i], years[i], is_call[i])

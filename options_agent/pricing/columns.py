@@ -1,0 +1,30 @@
+"""What the block kernels take: contiguous columns of doubles, at least a block long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from options_agent.pricing.chain_greeks import BLOCK
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def columns(numbers: tuple[ArrayLike, ...], is_call: ArrayLike) -> tuple[list[NDArray[Any]], int]:
+    """The columns as kernels want them, and how many rows are the caller's; copies only what does not fit already.
+
+    One layout of arguments also means one compilation: slices, read-only arrays and integers would each bring their own. Short
+    columns are filled up with ones, an option like any other, whose result nobody reads.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+    made = [np.require(column, np.float64, ["C", "A", "W"]) for column in numbers] + [np.require(is_call, np.bool_, ["C", "A", "W"])]
+    rows = made[0].size
+    if any(column.shape != (rows,) for column in made):
+        raise ValueError(f"columns of one length each expected, got shapes {[column.shape for column in made]}")
+    if rows < BLOCK:
+        made = [np.concatenate([column, np.ones(BLOCK - rows, column.dtype)]) for column in made]
+    return made, rows
