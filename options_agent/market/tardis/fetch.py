@@ -13,7 +13,7 @@ import json
 import logging
 import time
 import urllib.error
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from options_agent.errors import DataError, ExchangeError, SettingsError, StorageError
@@ -60,7 +60,11 @@ class _Trouble:
     error: Exception | None = None
     wait: float = 0.0
     attempts: int = 0
-    fatal: asyncio.Event = field(default_factory=asyncio.Event)
+    fatal: bool = False
+
+
+#: Of the files being fetched now, one to a thread.
+_TROUBLES: Final[dict[str, _Trouble]] = {}
 
 
 def is_free(day: dt.date) -> bool:
@@ -146,7 +150,7 @@ async def _watch(
     size, moved = 0, time.monotonic()
     while not download.done():
         await asyncio.wait({download}, timeout=_LOOK_SECONDS)
-        if trouble.fatal.is_set() and trouble.error is not None:
+        if trouble.fatal and trouble.error is not None:
             raise trouble.error
         now_size = sum(path.stat().st_size for path in wanted.path.parent.glob(f"{wanted.path.name}*{_UNFINISHED}") if path.exists())
         if now_size > size:
@@ -170,24 +174,25 @@ async def _watch(
 @contextlib.contextmanager
 def _trouble_of(path: Path) -> Iterator[_Trouble]:
     """What the client says about failed attempts at a file: it tells its log only."""
-    trouble = _Trouble()
-    log = logging.getLogger(_CLIENT_LOG)
-
-    def listen(record: logging.LogRecord) -> bool:
-        args = record.args if isinstance(record.args, tuple) else ()
-        if len(args) == 3 and args[0] == str(path) and isinstance(args[2], Exception):
-            trouble.attempts += 1
-            trouble.error, trouble.wait = args[2], float(str(args[1]))
-            if isinstance(args[2], OSError) and args[2].errno in _DISK and not isinstance(args[2], urllib.error.HTTPError):
-                trouble.fatal.set()
-        return record.levelno > logging.DEBUG
-
-    log.addFilter(listen)
+    trouble, log = _Trouble(), logging.getLogger(_CLIENT_LOG)
+    _TROUBLES[str(path)] = trouble
+    log.addFilter(_hear)
     log.setLevel(logging.DEBUG)
     try:
         yield trouble
     finally:
-        log.removeFilter(listen)
+        del _TROUBLES[str(path)]
+
+
+def _hear(record: logging.LogRecord) -> bool:
+    """A filter of the client's log: notes failed attempts at the files that are being fetched, and lets no detail through."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    if len(args) == 3 and isinstance(args[2], Exception) and (trouble := _TROUBLES.get(str(args[0]))) is not None:
+        trouble.attempts += 1
+        trouble.error, trouble.wait = args[2], float(str(args[1]))
+        refused = isinstance(args[2], urllib.error.HTTPError)
+        trouble.fatal = isinstance(args[2], OSError) and args[2].errno in _DISK and not refused
+    return record.levelno > logging.DEBUG
 
 
 def _refusal(error: urllib.error.HTTPError, wanted: Wanted, settings: TardisSettings) -> Exception:
