@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from options_agent.contracts import coin_of, settlement_of
-from options_agent.market.deribit.replies import VALUES, Contract, Values, summary_values, ticker_values
+from options_agent.market.deribit.replies import VALUES, Contract, Values, contracts_of, summary_values, ticker_values
 from options_agent.quotes import UTC_US, quote_table
 
 if TYPE_CHECKING:
@@ -34,11 +34,15 @@ def currency_of(underlying: str) -> str:
 
 @dataclass(slots=True)
 class LiveChain:
-    """Everything known of the chains of some families. `ts` is microseconds since 1970 by the market's clock."""
+    """Everything known of the chains of some families. `ts` is microseconds since 1970 by the market's clock.
+
+    `learnt`: contracts that a summary told of before the listing did; whoever subscribes takes them out.
+    """
 
     underlyings: tuple[str, ...]
     contracts: dict[str, Contract] = field(default_factory=dict)
     index: dict[str, tuple[float, int]] = field(default_factory=dict)
+    learnt: list[str] = field(default_factory=list)
     _rows: dict[str, tuple[int, Values]] = field(default_factory=dict)
 
     def list_contracts(self, currency: str, contracts: dict[str, Contract]) -> tuple[list[str], list[str]]:
@@ -72,12 +76,13 @@ class LiveChain:
         """A book summary of a whole currency came in at `ts`; returns how many rows it renewed.
 
         A row heard before `stale_before` is confirmed (same bid, ask and mark: it still stands, greeks and sizes included) or
-        replaced by what the summary tells.
+        replaced by what the summary tells. A contract it tells of that the listing did not have yet is listed by its name: what
+        the exchange trades is what a snapshot has to hold.
         """
         renewed = 0
         for data in summaries:
             name = data.get("instrument_name", "")
-            contract = self.contracts.get(name)
+            contract = self.contracts.get(name) or self._learn(name)
             if contract is None:
                 continue
             known = self._rows.get(name)
@@ -91,6 +96,14 @@ class LiveChain:
                 self._rows[name] = (ts, (*values, None))
             renewed += 1
         return renewed
+
+    def _learn(self, name: str) -> Contract | None:
+        found = contracts_of([{"kind": "option", "instrument_name": name}], place="summary").get(name)
+        if found is None or found.option.underlying not in self.underlyings:
+            return None
+        self.contracts[name] = found
+        self.learnt.append(name)
+        return found
 
     def expected(self, underlying: str, at: dt.datetime) -> list[str]:
         """Contracts of a family that are listed and expire after a grid time."""

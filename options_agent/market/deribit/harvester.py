@@ -96,7 +96,8 @@ class _Harvester:
     link: Link = field(init=False)
     _families: dict[str, str] = field(init=False)
     _listed_at: dt.datetime | None = None
-    _news: asyncio.Queue[tuple[str, str]] = field(default_factory=asyncio.Queue)
+    _news: asyncio.Queue[tuple[dt.datetime, str, str]] = field(default_factory=asyncio.Queue)
+    _connection_state: str = ""
     _writes: asyncio.Queue[tuple[str, str, Any]] = field(default_factory=asyncio.Queue)
     _relist: asyncio.Event = field(default_factory=asyncio.Event)
     _in_maintenance: bool = False
@@ -176,6 +177,8 @@ class _Harvester:
                     raise
                 continue  # another harvester of this very name was faster
             self._count(taken)
+        if self.chain.learnt:
+            self._relist.set()
         with contextlib.suppress(ExchangeError):
             for underlying in self.settings.underlyings:
                 await self.beside.hourly(self.caller, underlying, self.clock.now())
@@ -267,6 +270,8 @@ class _Harvester:
             self._relist.clear()
             with contextlib.suppress(ExchangeError):
                 new, _ = await self._list_all()
+                new += [name for name in self.chain.learnt if name in self.chain.contracts]
+                self.chain.learnt.clear()
                 if new and self.link.socket is not None:
                     await self.link.socket.subscribe([f"ticker.{name}.agg2" for name in new])
 
@@ -292,7 +297,7 @@ class _Harvester:
                 self.chain.delist(data.get("instrument_name", ""))
         elif channel == "platform_state" and data.get("maintenance"):
             self._in_maintenance = True
-            self._news.put_nowait(("maintenance_began", "announced on platform_state"))
+            self._news.put_nowait((self.clock.now(), "maintenance_began", "announced on platform_state"))
 
     async def _heal(self, book: OrderBook) -> None:
         """A change was lost: begin the book anew from a snapshot."""
@@ -303,16 +308,19 @@ class _Harvester:
             self._healing.pop(book.instrument, None)
 
     def _connection(self, kind: str, detail: str) -> None:
-        self._in_maintenance = self._in_maintenance or kind == "maintenance_began"
-        self._news.put_nowait((kind, detail))
+        """The connection came up, or ended, or could not be made: told once until that changes."""
         if kind == "rate_limited":
             self.done.refused += 1
-        log.info("%s: %s", kind, detail)
+        state = kind if kind == "connected" else f"{kind} {detail}"
+        if kind == "connected" or state != self._connection_state:
+            self._news.put_nowait((self.clock.now(), kind, detail))
+            log.info("%s: %s", kind, detail)
+        self._connection_state = state
 
     def _record_news(self) -> None:
         while not self._news.empty():
-            kind, detail = self._news.get_nowait()
-            self._record(kind, detail=detail)
+            at, kind, detail = self._news.get_nowait()
+            self._record(kind, detail=detail, at=at)
 
     async def _write_series(self) -> None:
         while True:
@@ -326,8 +334,8 @@ class _Harvester:
         name, underlying, rows = write
         await self.beside.keep(name, underlying, rows)  # type: ignore[arg-type]
 
-    def _record(self, kind: str, underlying: str | None = None, detail: str = "") -> None:
-        record_event(self.lake, SOURCE, self.settings.region, Event(self.clock.now(), kind, underlying, detail))
+    def _record(self, kind: str, underlying: str | None = None, detail: str = "", at: dt.datetime | None = None) -> None:
+        record_event(self.lake, SOURCE, self.settings.region, Event(at or self.clock.now(), kind, underlying, detail))
 
 
 def _floor(at: dt.datetime, step: dt.timedelta) -> dt.datetime:

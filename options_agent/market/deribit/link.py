@@ -48,7 +48,7 @@ class Link:
             except ExchangeError as error:
                 self.cause = _cause(error)
                 failures += 1
-            self.told({"rate_limited": "rate_limited", "maintenance": "maintenance_began"}.get(self.cause, "disconnected"), self.cause)
+            self.told("rate_limited" if self.cause == "rate_limited" else "disconnected", self.cause)
             limits = self.settings.deribit
             wait = min(limits.backoff_seconds * 2.0 ** min(failures, 16), limits.backoff_most_seconds)
             await self.clock.sleep(wait * _DICE.uniform(0.5, 1.0))
@@ -80,4 +80,4 @@ class Link:
 def _cause(error: ExchangeError) -> str:
     if isinstance(error, RefusalError):
         return {TOO_MANY_REQUESTS: "rate_limited", MAINTENANCE: "maintenance"}.get(error.code, str(error.code))
-    return "maintenance" if "503" in error.message else error.message
+    return error.message

@@ -50,7 +50,7 @@ def in_market_time(settings: Settings, clock: Clock) -> Settings:
         update={
             "settle_seconds": min(max(limits.settle_seconds, _SETTLE * clock.speed), half) if clock.speed > 1 else limits.settle_seconds,
             "fresh_seconds": max(limits.fresh_seconds, _FRESH * clock.speed) if clock.speed > 1 else limits.fresh_seconds,
-            "sweep_seconds": max(limits.sweep_seconds, _SWEEP * clock.speed) if clock.speed > 1 else limits.sweep_seconds,
+            "sweep_seconds": min(max(limits.sweep_seconds, _SWEEP * clock.speed), half) if clock.speed > 1 else limits.sweep_seconds,
             "prices_seconds": max(limits.prices_seconds, clock.speed) if clock.speed > 1 else limits.prices_seconds,
         }
     )

@@ -69,8 +69,11 @@ class Socket:
                 self._socket = await self._session.ws_connect(self.url, max_msg_size=_BIGGEST, autoping=True)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             await self._session.close()
+            why = (
+                f"status {error.status}" if isinstance(error, aiohttp.WSServerHandshakeError) else f"{type(error).__name__} {error}".strip()
+            )
             raise ExchangeError(
-                f"the exchange's socket cannot be opened: {type(error).__name__} {error}".strip(),
+                f"the exchange's socket cannot be opened: {why}",
                 place=self.url,
                 remedy="it is tried again",
             ) from None

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: How often it is looked whether the socket has told every contract, market seconds.
 _LOOK_EVERY: Final = 0.5
+#: And not oftener than this in wall seconds, however fast the market's time goes.
+_LEAST_WALL: Final = 0.05
 #: Tickers asked for at once over HTTP.
 _AT_ONCE: Final = 8
 
@@ -69,9 +71,10 @@ class Sweeper:
         since = self.clock.now_us() - round(limits.fresh_seconds * 1e6)
         deadline = at + dt.timedelta(seconds=limits.sweep_seconds)
         socket = await self._heard(underlying, at, since, deadline)
-        transport, failure = ("websocket" if socket else "http"), None
-        if self.chain.stale(underlying, at, since):
-            failure = await self._ask(underlying, at, since, deadline, whole=limits.transport == "http" and not socket)
+        transport = "websocket" if socket else "http"
+        failure = await self._ask(underlying, at, since, deadline, whole=limits.transport == "http" and not socket)
+        if failure is not None and not socket:
+            raise failure  # rows heard before the connection was lost say nothing of this grid time
         table = self.chain.table(underlying, at, heard_since=since, network=self.settings.network, region=self.settings.region)
         if table is None:
             raise failure or ExchangeError(
@@ -97,18 +100,21 @@ class Sweeper:
         while self.clock.now() < patience and (not self.link.up.is_set() or self.chain.stale(underlying, at, since)):
             if self.link.up.is_set() and self.chain.stale(underlying, at, since) < len(self.chain.expected(underlying, at)) // 20:
                 break  # nearly all are there: the summary tells of the rest
-            await self.clock.sleep(_LOOK_EVERY)
+            await self.clock.sleep(max(_LOOK_EVERY, _LEAST_WALL * self.clock.speed))
         return self.link.up.is_set()
 
     async def _ask(self, underlying: str, at: dt.datetime, since: int, deadline: dt.datetime, *, whole: bool) -> ExchangeError | None:
-        """Ask for what was not heard: tickers one by one where HTTP is the transport and time allows, else the summary."""
+        """Ask for what was not heard: tickers one by one where HTTP is the transport and time allows, and the summary.
+
+        The summary is asked for even where everything listed was heard: it tells of what was listed since.
+        """
         failure: ExchangeError | None = None
         try:
             await self._index(underlying)
             if whole:
                 failure = await self._tickers(underlying, at, since, deadline)
             currency = currency_of(underlying)
-            if self.chain.stale(underlying, at, since) and self._summed.get(currency, 0) < since:
+            if currency not in self._summed:
                 told = await self.caller.call("public/get_book_summary_by_currency", {"currency": currency, "kind": "option"}, tries=2)
                 self._summed[currency] = self.clock.now_us()
                 self.chain.hear_summary(told, self._summed[currency], since)

@@ -103,7 +103,8 @@ def test_a_delisted_contract_is_forgotten_and_a_stranger_not_learnt() -> None:
     made = chain()
     made.hear_ticker(ticker(NAMES[0], 0.02), T)
     listed = contracts_of([{"kind": "option", "instrument_name": NAMES[1], "tick_size": 0.0001}], place="x")
-    assert made.list_contracts("BTC", listed) == ([], [NAMES[0], NAMES[2]])
+    new, gone = made.list_contracts("BTC", listed)
+    assert (new, sorted(gone)) == ([], [NAMES[2], NAMES[0]])
     made.hear_ticker(ticker("BTC-2MAR26-1-C", 0.02), T)
     assert taken(made) == {}
 
@@ -116,3 +117,12 @@ def test_a_snapshot_holds_of_each_contract_the_newest_by_the_exchanges_stamp(hea
         if name not in newest or stamp >= newest[name][0]:
             newest[name] = (stamp, price / 1_000)
     assert {name: row["bid"] for name, row in taken(made).items()} == {name: bid for name, (_, bid) in newest.items()}
+
+
+def test_a_contract_that_only_the_summary_tells_of_is_expected_from_then_on() -> None:
+    made = chain()
+    new = "BTC-27MAR26-75000-P"
+    made.hear_summary([{"instrument_name": new, "bid_price": 0.01, "mark_price": 0.011}, {"instrument_name": "ETH-27MAR26-1-C"}], T, T)
+    assert new in made.expected("BTC", AT)
+    assert made.learnt == [new]
+    assert taken(made)[new]["strike"] == 75_000.0
