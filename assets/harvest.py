@@ -89,3 +89,48 @@ def nothing_missing(desk: Desk) -> dg.AssetCheckResult:
 
     missing = {found.underlying: found.counts["missing"] for found in receipts(desk.lake(), "gaps")}
     return dg.AssetCheckResult(passed=not any(missing.values()), severity=dg.AssetCheckSeverity.WARN, metadata=missing)
+
+
+@dg.asset_check(
+    asset=option_quotes, description="The last good snapshot of each underlying is no older than the schedule and its grace allow."
+)
+def quotes_are_fresh(desk: Desk) -> dg.AssetCheckResult:
+    """What `options-agent doctor` and the alerts say too; of a source with an end nothing new is expected."""
+    from options_agent.quality.freshness import freshness, worst
+
+    found = freshness(desk.lake(), desk.settings(), dt.datetime.now(dt.UTC))
+    rows = [
+        dg.TableRecord(
+            {
+                "underlying": one.underlying,
+                "source": one.source,
+                "region": one.region,
+                "newest": one.newest.isoformat() if one.newest else "never",
+                "age_minutes": round(one.age.total_seconds() / 60, 1) if one.age else 0.0,
+                "allowed_minutes": one.allowed.total_seconds() / 60 if one.allowed else "any",
+                "state": one.state,
+            }
+        )
+        for one in found
+    ]
+    expected = [one for one in found if one.allowed is not None or one.state == "never"]
+    state = worst(expected) if expected else "fresh"
+    table = {"freshness": dg.MetadataValue.table(rows)} if rows else {}
+    return dg.AssetCheckResult(
+        passed=state == "fresh",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"worst": state, **table},
+    )
+
+
+@dg.asset_check(
+    asset=option_quotes, description="Regions of the source have the same snapshots, know them in time, and tell the same marks."
+)
+def regions_agree(desk: Desk) -> dg.AssetCheckResult:
+    """The last grid times of a live source, see `regions.watched_intervals`; opens and closes alert `regions/{underlying}/{source}`."""
+    from options_agent.alerts.region_watch import watch_regions
+
+    found = watch_regions(desk.lake(), desk.settings(), dt.datetime.now(dt.UTC))
+    return dg.AssetCheckResult(
+        passed=not found, severity=dg.AssetCheckSeverity.WARN, metadata={f"{one.underlying}_{n}": str(one) for n, one in enumerate(found)}
+    )

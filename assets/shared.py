@@ -10,7 +10,7 @@ import dagster as dg
 
 from options_agent.errors import BudgetError, DataError, OptionsAgentError, SettingsError
 from options_agent.progress import report_progress
-from options_agent.settings import load_settings
+from options_agent.settings import LIVE_SOURCES, load_settings
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -30,7 +30,7 @@ _DAYS_DRAWN = 180
 
 def fresh(warn: dt.timedelta, fail: dt.timedelta) -> dg.FreshnessPolicy | None:
     """How old an asset may grow; None where the configured source has an end, and so nothing new to expect."""
-    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn) if load_settings().source == "synthetic" else None
+    return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn) if load_settings().source in LIVE_SOURCES else None
 
 
 def each_partition(context: dg.AssetExecutionContext, stage: str, work: Callable[[str], Receipt]) -> Iterator[tuple[str, Receipt]]:

@@ -13,8 +13,7 @@ from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
 from dagster_project.partitions import strategies
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
-from options_agent.quality.freshness import LIVE_SOURCES
-from options_agent.settings import load_settings
+from options_agent.settings import LIVE_SOURCES, load_settings
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
 TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600", "dagster/retry_on_asset_or_op_failure": "false"}

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Network = Literal["mainnet", "testnet", "synthetic"]
 SourceName = Literal["synthetic", "recorded", "lake", "deribit", "tardis"]
 
+#: Sources whose data go on as time does; of the others nothing new is expected.
+LIVE_SOURCES: Final = ("synthetic", "deribit")
 #: Storage classes an object can be read from at once, by the archive's scheme. S3's GLACIER and DEEP_ARCHIVE take hours.
 STORAGE_CLASSES: Final[dict[str, tuple[str, ...]]] = {
     "s3": ("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"),
@@ -142,7 +144,9 @@ class RegionSettings(_Group):
 
     mark_coin: float = Field(0.002, ge=0, description="difference of marks of one contract and snapshot, coin")
     mark_share: float = Field(0.05, ge=0, description="and as a share of the larger mark; both must be passed")
-    lag_seconds: float = Field(120.0, gt=0, description="how much later than the first region's a snapshot may be known, median of its rows")
+    lag_seconds: float = Field(
+        120.0, gt=0, description="how much later than the first region's a snapshot may be known, median of its rows"
+    )
     watched_intervals: int = Field(8, ge=1, description="grid times, back from now, that the check and its alert look at")
 
 

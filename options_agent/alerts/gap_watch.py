@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from options_agent.alerts.notify import Delivery, close_alert, open_alert, send
 from options_agent.alerts.state import AlertState
-from options_agent.quality.freshness import LIVE_SOURCES, freshness
+from options_agent.quality.freshness import freshness
 from options_agent.quality.gaps import ANY_REGION, find_gaps, merged_view
+from options_agent.settings import LIVE_SOURCES
 
 if TYPE_CHECKING:
     from options_agent.lake.store import Lake

@@ -14,6 +14,7 @@ from options_agent.lake.retained import retained_days
 from options_agent.lake.store import days, snapshot_files
 from options_agent.lake.sweeps import SweepNote, note_in
 from options_agent.quality.gaps import ANY_REGION
+from options_agent.settings import LIVE_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from options_agent.settings import Settings
 
 State = Literal["fresh", "late", "stale", "never"]
-#: Sources whose data go on as time does; of others nothing new is expected.
-LIVE_SOURCES: Final = ("synthetic", "deribit")
 #: From best to worst.
 STATES: Final[tuple[State, ...]] = ("fresh", "late", "stale", "never")
 

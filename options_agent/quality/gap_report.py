@@ -6,8 +6,6 @@ import datetime as dt
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
 from options_agent.errors import DataError
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.retained import retained_days
@@ -16,6 +14,8 @@ from options_agent.quality.gaps import GAP_SCHEMA, find_gaps, gap_table, merged_
 from options_agent.quality.listing_gaps import find_listing_gaps
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from options_agent.lake.store import Lake
     from options_agent.settings import Settings
 
