@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from options_agent.errors import StorageError
+from options_agent.errors import DataError, StorageError
 from options_agent.lake import encoding, layout
 from options_agent.lake.raw import snapshot_files, write_snapshot
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
+from options_agent.lake.retained import is_retained, retained_snapshots
 from options_agent.lake.shape import as_stored
 from options_agent.lake.store import write_series
 from options_agent.market.harvest import HARVEST_VERSION, STAGE
@@ -110,14 +111,14 @@ def choices(settings: Settings, underlying: str, day: dt.date) -> str:
 
 
 def is_done(settings: Settings, lake: Lake, underlying: str, day: dt.date) -> Receipt | None:
-    """The day's receipt where it answers these settings and its snapshots are still in the lake, else None."""
+    """The day's receipt where it answers these settings and its snapshots are still in the lake or archived, else None."""
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is None or receipt.fingerprint != backfill_fingerprint(settings, underlying, day):
         return None
     own = {
         file.snapshot.isoformat()
         for part in (day, day + dt.timedelta(days=1))
-        for file in snapshot_files(lake, underlying, part)
+        for file in (*snapshot_files(lake, underlying, part), *retained_snapshots(lake, underlying, part))
         if (file.source, file.region) == (SOURCE, settings.region)
     }
     return receipt if own.issuperset(receipt.details["rows_of"]) else None
@@ -153,7 +154,7 @@ def backfill_day(
     Raises:
         KeyNeededError, NoDataError, ExchangeError: the vendor, see `fetch.fetch`.
         DamagedFileError, ChangedHeaderError: a file, see `header`. A damaged one is fetched a second time first.
-        DataError: a value is not what its column should hold.
+        DataError: a value is not what its column should hold, or the day lies in the archive only and would have to be done anew.
         StorageError: the cache or the lake cannot be written.
     """
     wanted = tuple(dict.fromkeys(underlyings or settings.underlyings))
@@ -163,6 +164,7 @@ def backfill_day(
         done = {} if again else {name: receipt for name in wanted if (receipt := is_done(settings, lake, name, day))}
         todo = [name for name in wanted if name not in done]
         if todo:
+            _refuse_archived(lake, todo, day)
             if again:
                 shutil.rmtree(work.folder, ignore_errors=True)
             done |= _do(work, lake, todo, now or dt.datetime.now(dt.UTC))
@@ -215,6 +217,8 @@ def _do(work: _Day, lake: Lake, todo: list[str], now: dt.datetime) -> dict[str, 
 
 def _chain(work: _Day, lake: Lake, todo: list[str]) -> dict[str, dict[str, int]]:
     """Fetch the options of the day and write their snapshots; rows by snapshot, by family."""
+    # one snapshot written into a day that lies in the archive would pass for all there is of it
+    gone = {name for name in todo if is_retained(lake, "raw", name, work.day + dt.timedelta(days=1))}
 
     def decode(path: Path, read: Read) -> dict[str, dict[str, int]]:
         rows_of: dict[str, dict[str, int]] = {name: {} for name in todo}
@@ -224,6 +228,9 @@ def _chain(work: _Day, lake: Lake, todo: list[str]) -> dict[str, dict[str, int]]
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="backfill") as writer:
             pending: deque[Future[FileRecord]] = deque()
             for family, table in snapshots:
+                if family in gone and table["snapshot"][0].as_py().date() > work.day:
+                    thinned.left_out["of an archived day"] += len(table)
+                    continue
                 pending.append(writer.submit(write_snapshot, lake, table, replace=True))
                 rows_of[family][table["snapshot"][0].as_py().isoformat()] = len(table)
                 if len(pending) > _WRITES_AHEAD:
@@ -297,6 +304,16 @@ def _twice(work: _Day, dataset: Dataset, symbol: str, decode: Callable[[Path, Re
 def _tell_read(work: _Day, read: Read) -> None:
     work.progress.decoded, work.progress.rows = read.bytes, read.rows
     work.tell("thinning the chain", 0.4 + 0.4 * read.bytes / max(read.size, 1))
+
+
+def _refuse_archived(lake: Lake, todo: list[str], day: dt.date) -> None:
+    """Half of a day here would hide the whole that lies in the archive."""
+    if gone := [name for name in todo if is_retained(lake, "raw", name, day)]:
+        raise DataError(
+            f"{day} of {', '.join(gone)} lies in the archive only, made under other settings or again asked for",
+            place=lake.root,
+            remedy=f"bring it back first: options-agent archive restore {gone[0]} {day}",
+        )
 
 
 def _refuse_unsettled(work: _Day, now: dt.datetime) -> None:

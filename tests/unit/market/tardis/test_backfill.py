@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from options_agent.errors import SettingsError
+from options_agent.errors import DataError, SettingsError
 from options_agent.lake.raw import read_raw_day, snapshot_files
-from options_agent.lake.receipts import read_receipt
+from options_agent.lake.receipts import Receipt, read_receipt, write_receipt
 from options_agent.lake.store import open_lake, read_series, write_series
 from options_agent.market.harvest import harvest_day, harvest_fingerprint
 from options_agent.market.sources import open_source
@@ -33,6 +33,7 @@ from tests.unit.market.tardis.worlds import FREE, HOUR, desk, midnight, publish,
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from options_agent.lake.store import Lake
     from tests.servers.tardis import Vendor
 
 SECOND = FREE + dt.timedelta(days=1)
@@ -97,6 +98,31 @@ def test_rows_of_other_sources_stay(tmp_path: Path, tardis: Vendor) -> None:
     backfill_day(settings, lake, FREE)
     backfill_day(settings, lake, FREE, again=True)
     assert read_series(lake, "prices", "BTC").filter(pa.compute.field("source") == "other")["price"].to_pylist() == [9.0]
+
+
+def _send_to_archive(lake: Lake, family: str, day: dt.date) -> None:
+    """What retention leaves of a raw day: its receipt, and nothing in the folder."""
+    files = snapshot_files(lake, family, day)
+    snapshots = [[file.snapshot.isoformat(), file.source, file.region] for file in files]
+    details = {"layers": ["raw"], "snapshots": snapshots, "sweeps": [], "archive": "", "manifest": ""}
+    write_receipt(lake, Receipt("retention", family, day.isoformat(), "", {}, (), details))
+    for file in files:
+        lake.files.delete(file.path)
+
+
+def test_a_day_that_was_archived_and_deleted_is_done_and_stays_whole(tmp_path: Path, tardis: Vendor) -> None:
+    for day in (FREE, SECOND):
+        publish(tardis, day, ["BTC"], hours=24)
+    settings = desk(tmp_path, tardis, underlyings=("BTC",))
+    lake = open_lake(settings)
+    receipt = backfill_day(settings, lake, SECOND)["BTC"]
+    _send_to_archive(lake, "BTC", SECOND)
+    assert is_done(settings, lake, "BTC", SECOND) == receipt
+    with pytest.raises(DataError, match="lies in the archive only"):
+        backfill_day(settings, lake, SECOND, again=True)
+    before = backfill_day(settings, lake, FREE)["BTC"]  # its last midnight is of the archived day
+    assert (before.counts["snapshots"], "of an archived day" in before.details["left_out"]) == (23, True)
+    assert snapshot_files(lake, "BTC", SECOND) == []
 
 
 def test_the_source_tardis_harvests_the_same(tmp_path: Path, tardis: Vendor) -> None:
