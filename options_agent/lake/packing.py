@@ -8,7 +8,7 @@ compresses best is taken. Parquet's own delta packing mixes bits of neighbours a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -62,9 +62,10 @@ def packed(table: pa.Table, stepped: Collection[str]) -> tuple[pa.Table, Layout]
 
 def unstepped(column: pa.Array) -> pa.Array:
     """The 64-bit integers that a column of steps stands for; nulls stay where they are."""
-    zigzag = _values(column).view(np.uint32 if column.type == pa.int32() else np.uint64).astype(np.uint64)
-    steps = (zigzag >> np.uint64(1)).astype(np.int64) ^ -(zigzag & np.uint64(1)).astype(np.int64)
-    return _with_values(column, np.cumsum(steps))
+    signed = _values(column)
+    zigzag: Any = signed.view(np.uint32 if signed.dtype == np.int32 else np.uint64)
+    steps = (zigzag >> 1).view(signed.dtype) ^ -(signed & 1)
+    return _with_values(column, np.cumsum(steps, dtype=np.int64))
 
 
 def _values(column: pa.Array) -> np.ndarray:
