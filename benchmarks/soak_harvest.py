@@ -28,7 +28,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from options_agent.lake.events import events  # noqa: E402
+from options_agent.lake.events import events
 from options_agent.lake.merging import merge_regions
 from options_agent.lake.raw import read_raw_day, snapshot_files
 from options_agent.lake.store import Lake, days, open_lake
