@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 SOURCE: Final = "tardis"
 _SECOND_US: Final = 1_000_000
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-#: Partial states folded into one only now and then: a fold costs a pass over every instrument.
-_FOLD_EVERY: Final = 16
+#: Blocks held before only the latest rows are copied out of them: a fold costs a pass over every instrument.
+_FOLD_EVERY: Final = 8
 _NAMES_KEPT: Final = 20
 #: Name of the exchange's own index where a row's forward is that index.
 _INDEX_NAME: Final = "index_price"
@@ -92,11 +92,11 @@ def snapshots_of(
     """
     latest = _Latest(grid, families, thinned)
     for batch in batches:
-        for slot, rows in latest.feed(batch):
-            yield from _by_family(rows, grid.instant(slot), latest.options, region, place, thinned)
-    for slot, rows in latest.rest():
-        yield from _by_family(rows, grid.instant(slot), latest.options, region, place, thinned)
-    if thinned.foreign and not any(latest.options.values()):
+        for slot, rows, listed in latest.feed(batch):
+            yield from _by_family(rows, listed, grid.instant(slot), region, place, thinned)
+    for slot, rows, listed in latest.rest():
+        yield from _by_family(rows, listed, grid.instant(slot), region, place, thinned)
+    if thinned.foreign and not latest.has_options:
         raise DataError(
             f"no row of the file is an option's; names are like {thinned.foreign[:3]}",
             place=place,
@@ -104,137 +104,141 @@ def snapshots_of(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What an instrument's name says, parsed once a day."""
+
+    name: str
+    option: Option
+    strike: float
+    expiry_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of some ticks, ascending, and the code of each one's instrument."""
+
+    ticks: pa.Table
+    rows: np.ndarray
+    codes: np.ndarray
+
+
 class _Latest:
     """The latest row of each instrument, as the ticks go by."""
 
     def __init__(self, grid: Grid, families: frozenset[str], thinned: Thinned) -> None:
-        self.options: dict[str, Option | None] = {}
+        self.has_options = False
         self._grid, self._families, self._thinned = grid, families, thinned
         self._slot = grid.slots.start
-        self._parts: list[pa.Table] = []
+        self._parts: list[_Part] = []
+        self._code_of: dict[str, int] = {}  # of a symbol; -1 where it is not kept
+        self._listed: list[_Listed] = []
 
-    def feed(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Table]]:
-        """Take in ticks; gives the grid times they leave behind, with the rows that had arrived by each."""
+    def feed(self, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.Table, list[_Listed]]]:
+        """Take in ticks; gives the grid times they leave behind, with the rows that had arrived by each, and their instruments."""
         arrived = batch.column("local_timestamp")
         symbols = batch.column("symbol")
         if arrived.null_count or symbols.null_count:
             raise DataError("a row has no symbol or no local_timestamp", remedy="the vendor's file is not as published: fetch it again")
         instants = np.from_dlpack(arrived)
-        wanted = np.array([self._is_wanted(name) for name in symbols.dictionary.to_pylist()], bool)
-        codes = np.from_dlpack(symbols.indices)
-        keep = wanted[codes]
+        known = self._code_of
+        names = symbols.dictionary.to_pylist()
+        codes = np.array([known[name] if name in known else self._learn(name) for name in names], np.int64)[np.from_dlpack(symbols.indices)]
+        keep = codes >= 0
         slots = np.maximum((instants + (self._grid.step_us - 1)) // self._grid.step_us, self._grid.slots.start)
         outside = keep & ((instants < self._grid.start_us) | (slots >= self._grid.slots.stop))
         late = keep & ~outside & (slots < np.maximum.accumulate(np.concatenate(([self._slot], np.where(outside, 0, slots))))[1:])
         self._count("arrived outside the day", outside)
         self._count("out of order", late)
         rows = np.flatnonzero(keep & ~outside & ~late)
-        edges = np.flatnonzero(np.diff(slots[rows])) + 1
-        for part in np.split(rows, edges):
+        ticks = pa.Table.from_batches([batch])
+        for part in np.split(rows, np.flatnonzero(np.diff(slots[rows])) + 1):
             if part.size:
-                slot = int(slots[part[0]])
-                yield from self._leave_behind(slot)
-                self._parts.append(_taken(batch, _last_of_each(codes[part], part)))
+                yield from self._leave_behind(int(slots[part[0]]))
+                self._parts.append(_Part(ticks, part, codes[part]))
         if len(self._parts) > _FOLD_EVERY:
             self._fold()
 
-    def rest(self) -> Iterator[tuple[int, pa.Table]]:
+    def rest(self) -> Iterator[tuple[int, pa.Table, list[_Listed]]]:
         """The grid times that are left when the file ends."""
         yield from self._leave_behind(self._grid.slots.stop)
 
-    def _leave_behind(self, slot: int) -> Iterator[tuple[int, pa.Table]]:
+    def _leave_behind(self, slot: int) -> Iterator[tuple[int, pa.Table, list[_Listed]]]:
         while self._slot < slot:
             self._fold()
-            if self._parts:
-                yield self._slot, self._parts[0]
+            for latest in self._parts:  # one, or none
+                yield self._slot, latest.ticks, [self._listed[code] for code in latest.codes.tolist()]
             self._slot += 1
 
     def _fold(self) -> None:
-        """One table of the latest rows, without those that no later snapshot may hold."""
-        if not self._parts:
-            return
-        rows = pa.concat_tables(self._parts).combine_chunks()
-        codes = np.from_dlpack(pc.dictionary_encode(rows["symbol"].combine_chunks()).indices)
-        last = np.sort(_last_of_each(codes, np.arange(len(rows))))
+        """One part of the latest rows, copied out of their blocks, without those that no later snapshot may hold."""
+        owner, row = np.full(len(self._listed), -1, np.int64), np.zeros(len(self._listed), np.int64)
+        for number, part in enumerate(self._parts):
+            owner[part.codes], row[part.codes] = number, part.rows  # of one instrument's rows the last stays
         at = self._slot * self._grid.step_us
-        fresh = np.from_dlpack(rows["local_timestamp"].combine_chunks())[last] >= at - self._grid.max_age // dt.timedelta(microseconds=1)
-        rows = rows.take(pa.array(last[fresh]))
-        instant = self._grid.instant(self._slot)
-        alive = [(option := self.options[name]) is not None and option.expiry > instant for name in rows["symbol"].to_pylist()]
-        rows = rows.filter(pa.array(alive, pa.bool_()))
-        self._parts = [rows] if len(rows) else []
+        alive = np.array([listed.expiry_us > at for listed in self._listed], bool)
+        tables, codes = [], []
+        for number, part in enumerate(self._parts):
+            own = np.flatnonzero((owner == number) & alive)
+            rows = part.ticks.take(pa.array(row[own]))
+            fresh = np.from_dlpack(rows["local_timestamp"].combine_chunks()) >= at - self._grid.max_age // dt.timedelta(microseconds=1)
+            tables.append(rows.filter(pa.array(fresh)))
+            codes.append(own[fresh])
+        held = np.concatenate(codes) if codes else np.empty(0, np.int64)
+        self._parts = [_Part(pa.concat_tables(tables).combine_chunks(), np.arange(held.size), held)] if held.size else []
 
-    def _is_wanted(self, name: str) -> bool:
-        if name not in self.options:
-            try:
-                self.options[name] = parse_option(name)
-            except DataError:
-                self.options[name] = None
-                if len(self._thinned.foreign) < _NAMES_KEPT:
-                    self._thinned.foreign.append(name)
-        option = self.options[name]
-        return option is not None and option.underlying in self._families
+    def _learn(self, name: str) -> int:
+        """The code of a symbol that was not met before."""
+        code = -1
+        try:
+            option = parse_option(name)
+        except DataError:
+            if len(self._thinned.foreign) < _NAMES_KEPT:
+                self._thinned.foreign.append(name)
+        else:
+            self.has_options = True
+            if option.underlying in self._families:
+                code = len(self._listed)
+                expiry_us = (option.expiry - _EPOCH) // dt.timedelta(microseconds=1)
+                self._listed.append(_Listed(format_name(option), option, float(option.strike), expiry_us))
+        self._code_of[name] = code
+        return code
 
     def _count(self, reason: str, mask: np.ndarray) -> None:
         if count := int(mask.sum()):
             self._thinned.left_out[reason] += count
 
 
-def _last_of_each(codes: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Of each code the last of its `rows`."""
-    last = np.full(int(codes.max()) + 1 if codes.size else 0, -1, np.int64)
-    last[codes] = rows  # of equal codes the last assignment stays
-    return np.sort(last[last >= 0])
-
-
-def _taken(batch: pa.RecordBatch, rows: np.ndarray) -> pa.Table:
-    """Rows of a batch, copied out of it, so that the batch can go."""
-    table = pa.Table.from_batches([batch.take(pa.array(rows))])
-    place = table.schema.get_field_index("symbol")
-    return table.set_column(place, "symbol", table["symbol"].cast(pa.string()))
-
-
 def _by_family(
-    rows: pa.Table, snapshot: dt.datetime, options: dict[str, Option | None], region: str, place: str, thinned: Thinned
+    rows: pa.Table, listed: list[_Listed], snapshot: dt.datetime, region: str, place: str, thinned: Thinned
 ) -> Iterator[tuple[str, pa.Table]]:
     """The rows as quotes, a table a family."""
-    parsed = [option for name in rows["symbol"].to_pylist() if (option := options[name]) is not None]
-    families = np.array([option.underlying for option in parsed])
-    for family in sorted(set(families.tolist())):
-        mask = families == family
-        own = [option for option, inside in zip(parsed, mask, strict=True) if inside]
-        table = _quotes(rows.filter(pa.array(mask)), own, snapshot, region, place, thinned)
-        if len(table):
-            yield family, table
+    table = _quotes(rows, listed, snapshot, region, place, thinned)
+    for family in sorted(pc.unique(table["underlying"]).to_pylist()):
+        yield family, table.filter(pc.equal(table["underlying"], family))
 
 
-def _quotes(rows: pa.Table, options: list[Option], snapshot: dt.datetime, region: str, place: str, thinned: Thinned) -> pa.Table:
-    columns = Columns(pl.DataFrame(pl.from_arrow(rows)), place)
-    named = pl.DataFrame(
-        {
-            "strike": [float(option.strike) for option in options],
-            "expiry": pl.Series([option.expiry for option in options], dtype=pl.Datetime("us", "UTC")),
-            "right": [option.right for option in options],
-        }
-    )
+def _quotes(rows: pa.Table, listed: list[_Listed], snapshot: dt.datetime, region: str, place: str, thinned: Thinned) -> pa.Table:
+    columns = Columns(pl.DataFrame(pl.from_arrow(rows.drop_columns("symbol"))), place)
+    strikes = pl.Series([one.strike for one in listed], dtype=pl.Float64)
+    expiries = pl.Series([one.expiry_us for one in listed], dtype=pl.Int64).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+    rights = pl.Series([one.option.right for one in listed], dtype=pl.String)
     true = (
-        (columns.number("strike_price") == named["strike"])
-        & (columns.instant("expiration", "us") == named["expiry"])
-        & (columns.right("type") == named["right"])
+        (columns.number("strike_price") == strikes) & (columns.instant("expiration", "us") == expiries) & (columns.right("type") == rights)
     ).fill_null(value=False)
     forward = columns.given("underlying_price")
     is_index = columns.table["underlying_index"].str.to_lowercase().eq_missing(_INDEX_NAME)
-    count = len(options)
+    count = len(listed)
     table = quote_table(
         {
             "ts": columns.instant("local_timestamp", "us").to_arrow(),
-            "snapshot": pa.array([snapshot] * count, UTC_US),
-            "underlying": [option.underlying for option in options],
-            "instrument": [format_name(option) for option in options],
-            "expiry": named["expiry"].to_arrow(),
-            "strike": named["strike"].to_arrow(),
-            "right": named["right"].to_list(),
-            "settlement": [option.settlement for option in options],
+            "snapshot": pa.repeat(pa.scalar(snapshot, UTC_US), count),
+            "underlying": pa.array([one.option.underlying for one in listed], pa.string()),
+            "instrument": pa.array([one.name for one in listed], pa.string()),
+            "expiry": expiries.to_arrow(),
+            "strike": strikes.to_arrow(),
+            "right": rights.to_arrow(),
+            "settlement": pa.array([one.option.settlement for one in listed], pa.string()),
             "bid": columns.given("bid_price").to_arrow(),
             "ask": columns.given("ask_price").to_arrow(),
             "mark": columns.given("mark_price").to_arrow(),
@@ -244,14 +248,14 @@ def _quotes(rows: pa.Table, options: list[Option], snapshot: dt.datetime, region
             **{name: columns.number(name).to_arrow() for name in ("delta", "gamma", "vega", "theta", "open_interest")},
             "forward": forward.to_arrow(),
             "index": forward.set(~is_index, None).to_arrow(),
-            "source": [SOURCE] * count,
-            "network": ["mainnet"] * count,
-            "region": [region] * count,
+            "source": pa.repeat(SOURCE, count),
+            "network": pa.repeat("mainnet", count),
+            "region": pa.repeat(region, count),
         },
         place=place,
     )
     if not true.all():
         thinned.left_out["name, strike, expiry and type contradict each other"] += int((~true).sum())
-        believed = {format_name(option) for option, ok in zip(options, true.to_list(), strict=True) if ok}
-        table = table.filter(pc.is_in(table["instrument"], pa.array(sorted(believed), pa.string())))
+        believed = [one.name for one, ok in zip(listed, true.to_list(), strict=True) if ok]
+        table = table.filter(pc.is_in(table["instrument"], pa.array(believed, pa.string())))
     return table
