@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from options_agent.pricing.chain_greeks import BLOCK
 from options_agent.pricing.elementary import LOG_SQRT_2PI, fused, logarithm, mantissa, octaves
-from options_agent.pricing.mills import LEAST_ARGUMENT, numerator_and_denominator
+from options_agent.pricing.mills import LEAST_ARGUMENT, MOST_APART, numerator_and_denominator
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -123,8 +123,8 @@ def fill_implied(price: Floats, forward: Floats, strike: Floats, years: Floats, 
         for i in range(BLOCK):
             total = v[i]
             answer = total / math.sqrt(t[i])
-            settled = (abs(step[i]) < _SETTLED * total) & (least[i] >= LEAST_ARGUMENT) & (value[i] > 1e-290) & (t[i] > 0.0)
-            known = settled & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
+            settled = (abs(step[i]) < _SETTLED * total) & (least[i] >= LEAST_ARGUMENT) & (total < MOST_APART)
+            known = settled & (value[i] > 1e-290) & (t[i] > 0.0) & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
             unknown += 0 if known else 1
             vol[i] = answer if known else math.nan
     return unknown

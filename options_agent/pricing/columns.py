@@ -16,7 +16,7 @@ def columns(numbers: tuple[ArrayLike, ...], is_call: ArrayLike) -> tuple[list[ND
     """The columns as kernels want them, and how many rows are the caller's; copies only what does not fit already.
 
     One layout of arguments also means one compilation: slices, read-only arrays and integers would each bring their own. Short
-    columns are filled up with ones, an option like any other, whose result nobody reads.
+    columns are filled up with quarters, an option like any other (even its price is one), whose result nobody reads.
 
     Raises:
         ValueError: the columns differ in length.
@@ -26,5 +26,5 @@ def columns(numbers: tuple[ArrayLike, ...], is_call: ArrayLike) -> tuple[list[ND
     if any(column.shape != (rows,) for column in made):
         raise ValueError(f"columns of one length each expected, got shapes {[column.shape for column in made]}")
     if rows < BLOCK:
-        made = [np.concatenate([column, np.ones(BLOCK - rows, column.dtype)]) for column in made]
+        made = [np.concatenate([column, np.full(BLOCK - rows, 0.25).astype(column.dtype)]) for column in made]
     return made, rows

@@ -19,6 +19,8 @@ from options_agent.pricing.elementary import fused
 
 #: The least argument the approximation is made for.
 LEAST_ARGUMENT: Final = -1.0
+#: The value at one argument follows from the other's and the divided difference; further apart, that loses digits.
+MOST_APART: Final = 3.25
 
 MILLS_NUMERATOR: Final = (
     2920160.772239907,
@@ -51,7 +53,7 @@ MILLS_DENOMINATOR: Final = (
 
 @njit(error_model="numpy", forceinline=True)
 def numerator_and_denominator(a: float, b: float) -> tuple[float, float, float, float]:
-    """N(b), N[a, b], D(b), D[a, b] of R = N / D, [a, b] the divided differences, for a, b >= -1."""
+    """N(b), N[a, b], D(b), D[a, b] of R = N / D, [a, b] the divided differences, for -1 <= a <= b <= a + 3.25."""
     n, d = b + MILLS_NUMERATOR[9], b + MILLS_DENOMINATOR[10]
     slope_n, slope_d = 1.0, a + d
     d = fused(d, b, MILLS_DENOMINATOR[9])
