@@ -5,9 +5,9 @@ Nulls become NaN, `NO_TIME` or -1; nothing is judged here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,37 +18,43 @@ from options_agent.contracts import SECONDS_PER_YEAR, parse_option, settlement_o
 from options_agent.errors import DataError
 from options_agent.quotes import FIELDS
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Codes = NDArray[np.int32]
+Kinds = NDArray[np.int8]
 
 #: A missing time.
 NO_TIME: Final = int(np.iinfo(np.int64).min)
 MICROSECONDS: Final = 1_000_000
 NUMBERS: Final = tuple(f.name for f in FIELDS if pa.types.is_float64(f.type))
+TEXTS: Final = tuple(f.name for f in FIELDS if pa.types.is_string(f.type))
+RIGHTS: Final = ("C", "P")
+SETTLEMENTS: Final = ("coin", "usdc")
 
 
 @dataclass(frozen=True)
 class Chain:
     """Rows of one or many snapshots. Arrays have shape (rows,); codes index `instruments` and `families`.
 
-    `harvester` codes (source, region) pairs. `network` is the one the rows should be of, None where any will do.
+    `harvester` codes (source, region) pairs; `right` and `settles` index `RIGHTS` and `SETTLEMENTS`, -1 for anything else.
+    `network` is the one the rows should be of, None where any will do. `kept` is for what checks work out together.
     """
 
     table: pa.Table
     ts: Ints
     snapshot: Ints
     expiry: Ints
-    instrument: Ints
-    family: Ints
+    instrument: Codes
+    family: Codes
     harvester: Ints
-    is_call: Bools
+    right: Kinds
+    settles: Kinds
     instruments: tuple[str | None, ...]
     families: tuple[str | None, ...]
+    harvesters: tuple[tuple[str | None, str | None], ...]
     network: str | None = None
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -62,6 +68,11 @@ class Chain:
         return {name: _floats(self.table.column(name)) for name in NUMBERS if name in self.table.column_names}
 
     @cached_property
+    def is_call(self) -> Bools:
+        """Whether the row says it is a call."""
+        return self.right == 0
+
+    @cached_property
     def years(self) -> Floats:
         """Time from `ts` to expiry in years of 365 days; 0 where past, NaN where either is missing."""
         years: Floats = np.maximum(self.expiry - self.ts, 0) / (MICROSECONDS * SECONDS_PER_YEAR)
@@ -71,7 +82,7 @@ class Chain:
     @cached_property
     def is_linear(self) -> Bools:
         """Whether prices are in USDC rather than in coin."""
-        return equals(self.table.column("settlement"), "usdc")
+        return self.settles == 1
 
     @cached_property
     def coin(self) -> Floats:
@@ -81,23 +92,26 @@ class Chain:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.is_linear, 1.0 / self.number("forward"), 1.0)
 
-    def ticks_at(self, price: Floats) -> Floats:
-        """Tick size that applies at `price`; NaN for families without a known one."""
-        ticks = np.full(len(self), np.nan)
-        for code, name in enumerate(self.families):
-            spec = specification(name) if name else None
-            if spec is None:
-                continue
-            rows = self.family == code if len(self.families) > 1 else slice(None)
-            tick = np.full(len(ticks[rows]), spec.tick)
-            for above, step in spec.tick_steps:
-                tick[price[rows] > above * (1.0 + 1e-9)] = step
-            ticks[rows] = tick
-        return ticks
+    @cached_property
+    def tick_grid(self) -> tuple[Floats, Floats, Floats]:
+        """Base tick of each family (NaN where only the exchange knows), and its steps, equally many for each: price above which, tick."""
+        known = [specification(name) if name else None for name in self.families]
+        most = max((len(spec.tick_steps) for spec in known if spec), default=0)
+        base, above, step = np.full(len(known), np.nan), np.full((len(known), most), np.inf), np.full((len(known), most), np.nan)
+        for code, spec in enumerate(known):
+            if spec is not None:
+                base[code] = spec.tick
+                for n, (price, tick) in enumerate(spec.tick_steps):
+                    above[code, n], step[code, n] = price * (1.0 + 1e-9), tick
+        return base, above.ravel(), step.ravel()
 
     @cached_property
     def by_expiry(self) -> Ints:
         """Row numbers in order of (harvester, snapshot, family, expiry, strike, right); stable."""
+        from options_agent.quality.row_kernels import lies_by_expiry
+
+        if lies_by_expiry(self.harvester, self.snapshot, self.family, self.expiry, self.number("strike"), self.is_call):
+            return np.arange(len(self))
         keys = (self.harvester, self.snapshot, self.family, self.expiry, self.number("strike"), self.is_call.astype(np.int64))
         return np.argsort(_rank(*keys), kind="stable")
 
@@ -107,21 +121,22 @@ class Chain:
         return self.harvester * max(len(self.instruments), 1) + self.instrument
 
     @cached_property
-    def identity(self) -> Ints:
-        """Code of the row's (series, snapshot); ordered as those are."""
-        return _rank(self.series, self.snapshot)
+    def by_snapshot(self) -> Ints | None:
+        """Row numbers in order of snapshot, stable; None where the rows lie so."""
+        from options_agent.quality.row_kernels import ascends
 
-    @cached_property
-    def by_identity(self) -> Ints:
-        """Row numbers in order of (series, snapshot); stable."""
-        return np.argsort(self.identity, kind="stable")
+        return None if ascends(self.snapshot) else np.argsort(self.snapshot, kind="stable")
+
+    def text_is(self, name: str, text: str) -> Bools:
+        """Rows of a text column that hold `text`; null does not."""
+        return _kinds(self.table.column(name), (text,)) == 0
 
 
 def chain_of(table: pa.Table, network: str | None = None) -> Chain:
     """Take a quote table apart.
 
     Args:
-        table: columns of the quote schema.
+        table: columns of the quote schema; texts may be dictionaries of texts.
         network: the network all rows should be of.
     """
     instrument, instruments = _codes(table.column("instrument"))
@@ -135,55 +150,68 @@ def chain_of(table: pa.Table, network: str | None = None) -> Chain:
         expiry=_times(table.column("expiry")),
         instrument=instrument,
         family=family,
-        harvester=source * max(len(regions), 1) + region if len(sources) else source,
-        is_call=equals(table.column("right"), "C"),
+        harvester=source.astype(np.int64) * max(len(regions), 1) + region,
+        right=_kinds(table.column("right"), RIGHTS),
+        settles=_kinds(table.column("settlement"), SETTLEMENTS),
         instruments=instruments,
         families=families,
+        harvesters=tuple((source, region) for source in sources for region in regions),
         network=network,
     )
 
 
-def names_that_disagree(chain: Chain) -> Bools:
-    """Rows whose instrument name is not an option's, or says another family, expiry, strike or right than the row."""
+def told_by_names(chain: Chain) -> tuple[Ints, Floats, Kinds, Codes, Kinds]:
+    """What each of `chain.instruments` says: expiry, strike, right (-2: no option's name), family; and what each family settles in."""
     count = len(chain.instruments)
-    expiry, strike, is_call, family = np.full(count, NO_TIME), np.full(count, np.nan), np.zeros(count, bool), np.full(count, -2)
+    expiry, strike = np.full(count, NO_TIME), np.full(count, np.nan)
+    right, family = np.full(count, -2, np.int8), np.full(count, -2, np.int32)
     families = {name: code for code, name in enumerate(chain.families)}
     for at, name in enumerate(chain.instruments):
-        try:
-            option = parse_option(name or "")
-        except DataError:
-            continue
-        expiry[at] = int(option.expiry.timestamp()) * MICROSECONDS
-        strike[at] = float(option.strike)
-        is_call[at] = option.right == "C"
-        family[at] = families.get(option.underlying, -2)
-    code = chain.instrument
-    with np.errstate(invalid="ignore"):
-        same_strike = np.abs(chain.number("strike") - strike[code]) <= 1e-9 * strike[code]
-    named = (expiry[code] == chain.expiry) & same_strike & (family[code] == chain.family)
-    right = np.where(is_call[code], equals(chain.table.column("right"), "C"), equals(chain.table.column("right"), "P"))
-    disagree: Bools = ~(named & right & _settles_as_named(chain))
-    return disagree
-
-
-def _settles_as_named(chain: Chain) -> Bools:
-    linear = np.zeros(max(len(chain.families), 1), bool)
+        if (told := _told(name)) is not None:
+            expiry[at], strike[at], right[at], underlying = told
+            family[at] = families.get(underlying, -2)
+    settles = np.zeros(len(chain.families), np.int8)
     for code, name in enumerate(chain.families):
         try:
-            linear[code] = settlement_of(name or "") == "usdc"
+            settles[code] = SETTLEMENTS.index(settlement_of(name or ""))
         except DataError:
             continue
-    return np.where(linear[chain.family], chain.is_linear, equals(chain.table.column("settlement"), "coin"))
+    return expiry, strike, right, family, settles
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[Ints, tuple[str | None, ...]]:
+@lru_cache(maxsize=65_536)
+def _told(name: str | None) -> tuple[int, float, int, str] | None:
+    try:
+        option = parse_option(name or "")
+    except DataError:
+        return None
+    return int(option.expiry.timestamp()) * MICROSECONDS, float(option.strike), RIGHTS.index(option.right), option.underlying
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[Codes, tuple[str | None, ...]]:
     """Codes of a text column and what they stand for; null has a code of its own, the last."""
+    encoded = _dictionary(column)
+    values = encoded.dictionary.to_pylist()
+    if not encoded.null_count:
+        return np.asarray(encoded.indices.to_numpy()), tuple(values)
+    return pc.fill_null(encoded.indices, len(values)).to_numpy(), (*values, None)
+
+
+def _kinds(column: pa.ChunkedArray, choices: tuple[str, ...]) -> Kinds:
+    """Which of the choices each text is; -1 for null and others."""
+    codes, values = _codes(column)
+    kinds = np.array([choices.index(value) if value in choices else -1 for value in values] or [-1], np.int8)
+    return np.full(len(codes), kinds[0]) if len(values) == 1 else kinds[codes]
+
+
+def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The column as one dictionary array with codes of 32 bits, in order of first appearance where it was plain text."""
+    if not column.num_chunks:
+        return pa.array([], pa.string()).dictionary_encode()
+    if pa.types.is_dictionary(column.type):
+        return (column.unify_dictionaries() if column.num_chunks > 1 else column).combine_chunks()
     encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], pa.dictionary(pa.int32(), pa.string()))
-    values: Sequence[str | None] = encoded.dictionary.to_pylist()
-    codes = pc.fill_null(encoded.indices, len(values)).to_numpy().astype(np.int64)
-    return codes, (*values, None) if encoded.null_count else tuple(values)
+    return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
 def _rank(*columns: Ints | Floats) -> Ints:
@@ -209,9 +237,6 @@ def _times(column: pa.ChunkedArray) -> Ints:
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
+    if column.null_count == len(column):
+        return np.full(len(column), np.nan)
     return np.asarray((pc.fill_null(column, np.nan) if column.null_count else column).to_numpy())
-
-
-def equals(column: pa.ChunkedArray, text: str) -> Bools:
-    """Rows of a text column that hold `text`; null does not."""
-    return np.asarray(pc.fill_null(pc.equal(column, text), False).to_numpy(zero_copy_only=False))

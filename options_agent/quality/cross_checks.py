@@ -6,7 +6,7 @@ They look only at rows that no earlier rule condemned (`believed`), so that one 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -25,44 +25,36 @@ def duplicate(chain: Chain, settings: QualitySettings, believed: Bools) -> Findi
 
     Better is, in this order: believed so far; more sides; a mark; known later; first in the table. One row stays.
     """
-    order, rank = chain.by_identity, chain.identity
+    from options_agent.quality.order_kernels import mark_repeated
+
     again = np.zeros(len(chain), bool)
-    repeated = rank[order][1:] == rank[order][:-1]
-    if not repeated.any():
+    if not mark_repeated(_order(chain), chain.series, chain.snapshot, _series_codes(chain), again):
         return Finding(again)
-    candidates = np.flatnonzero(np.isin(rank, rank[order][1:][repeated]))
-    sides = (~np.isnan(chain.number("bid"))).astype(np.int64) + ~np.isnan(chain.number("ask"))
-    marked = ~np.isnan(chain.number("mark"))
-    best_first = candidates[
-        np.lexsort(
-            (
-                candidates,
-                -np.maximum(chain.ts[candidates], NO_TIME + 1),
-                ~marked[candidates],
-                -sides[candidates],
-                ~believed[candidates],
-                rank[candidates],
-            )
-        )
-    ]
-    again[best_first[1:][rank[best_first][1:] == rank[best_first][:-1]]] = True
+    candidates = np.flatnonzero(again)
+    again[:] = False
+    sides = (~np.isnan(chain.number("bid")[candidates])).astype(np.int64) + ~np.isnan(chain.number("ask")[candidates])
+    unmarked = np.isnan(chain.number("mark")[candidates])
+    known = -np.maximum(chain.ts[candidates], NO_TIME + 1)
+    series, snapshot = chain.series[candidates], chain.snapshot[candidates]
+    best_first = np.lexsort((candidates, known, unmarked, -sides, ~believed[candidates], snapshot, series))
+    series, snapshot = series[best_first], snapshot[best_first]
+    again[candidates[best_first[1:][(series[1:] == series[:-1]) & (snapshot[1:] == snapshot[:-1])]]] = True
     return Finding(again)
 
 
 def time_backwards(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
     """Known no later than a row of the same instrument that answers for an earlier snapshot. Measure: seconds back.
 
-    A feed that freezes serves the same time again and again: that is caught here too.
+    A feed that freezes serves the same time again and again: that is caught here too. What earlier chunks of a long file
+    taught is in `chain.kept["newest"]` (by series), and is brought up to date.
     """
-    from options_agent.quality.kernels import earlier_than_before
+    from options_agent.quality.order_kernels import NEVER, mark_backwards
 
-    order = chain.by_identity
-    before = np.empty(len(chain), dtype=np.int64)
-    before[order] = earlier_than_before(chain.series[order], chain.snapshot[order], chain.ts[order], believed[order])
-    rows = before != NO_TIME
-    measure = np.full(len(chain), np.nan)
-    measure[rows] = (before[rows] - chain.ts[rows]) / MICROSECONDS
-    return Finding(rows, measure)
+    newest = chain.kept.setdefault("newest", np.full(_series_codes(chain), NEVER))
+    before = np.full(len(chain), NEVER)
+    if not mark_backwards(_order(chain), chain.series, chain.snapshot, chain.ts, believed, newest, before):
+        return Finding(np.zeros(len(chain), bool))
+    return Finding(before != NEVER, lambda at: (before[at] - chain.ts[at]) / MICROSECONDS)
 
 
 def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
@@ -70,22 +62,28 @@ def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> F
 
     All of: `smile_points` away from the fitted smile, `smile_z` robust deviations away, and half of `smile_points`
     outside the span of its neighbouring strikes. Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
+    A fit costs the most, so only chains in which some row is far from its neighbours are fitted.
     """
     from options_agent.quality.kernels import far_from_neighbours, far_from_span
 
+    rows = np.zeros(len(chain), bool)
     order, offsets = _by_expiry(chain, believed)
+    points = np.full(len(offsets) - 1, settings.smile_points)
     strike, iv = chain.number("strike")[order], chain.number("mark_iv")[order]
-    suspicious = np.flatnonzero(far_from_neighbours(offsets, strike, iv, 0.5 * settings.smile_points, LEAST_STRIKES))
-    order, offsets = _only(order, offsets, suspicious)
-    iv = chain.number("mark_iv")[order]
+    suspicious = far_from_neighbours(offsets, strike, iv, 0.5 * points, LEAST_STRIKES)
+    outside = far_from_span(offsets, strike, iv, 0.5 * points, suspicious)
+    suspects = np.flatnonzero(suspicious)
+    if not len(suspects):
+        return Finding(rows)
+    points, outside = np.repeat(points[suspects], np.diff(offsets)[suspects]), _only(outside, offsets, suspects)[0]
+    order, offsets = _only(order, offsets, suspects)
     fitted, scale = _smile(chain, order, offsets)
-    distance = np.abs(iv - fitted)
-    far = (distance >= settings.smile_points) & (distance >= settings.smile_z * scale)
-    far &= far_from_span(offsets, chain.number("strike")[order], iv) >= 0.5 * settings.smile_points
-    rows, measure = np.zeros(len(chain), bool), np.full(len(chain), np.nan)
+    distance = np.abs(chain.number("mark_iv")[order] - fitted)
+    far = outside & (distance >= points) & (distance >= settings.smile_z * scale)
     rows[order[far]] = True
+    measure = np.full(len(chain), np.nan)
     measure[order] = distance
-    return Finding(rows, measure)
+    return Finding(rows, lambda at: measure[at])
 
 
 def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
@@ -96,61 +94,54 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
     Fair is Black-76 at the robust smile; where no smile can be fitted, the row's own mark.
     """
     from options_agent.pricing.black76 import price_coin
-    from options_agent.quality.kernels import blame_arbitrage
+    from options_agent.quality.kernels import blame_arbitrage, may_have_arbitrage
 
-    rows, measure = np.zeros(len(chain), bool), np.full(len(chain), np.nan)
+    rows = np.zeros(len(chain), bool)
     order, offsets = _by_expiry(chain, believed)
 
-    def look(order: Ints, offsets: Ints, fair: Floats, *, only_look: bool) -> tuple[Bools, Floats]:
-        coin, profit = _chain_coin(chain, order, offsets), np.full(len(order), np.nan)
-        blamed = blame_arbitrage(
-            offsets,
-            chain.number("strike")[order],
-            chain.is_call[order],
-            chain.number("bid")[order] * coin,
-            chain.number("ask")[order] * coin,
-            fair,
-            chain.number("forward")[order],
-            settings.arbitrage_coin,
-            settings.parity_coin,
-            profit,
-            only_look,
-        )
-        return blamed, profit
+    def columns() -> tuple[Ints | Bools | Floats, ...]:
+        coin = _chain_coin(chain, order, offsets)
+        bid, ask = chain.number("bid")[order] * coin, chain.number("ask")[order] * coin
+        return offsets, chain.number("strike")[order], chain.is_call[order], bid, ask, chain.number("forward")[order]
 
-    found, _ = look(order, offsets, np.full(len(order), np.nan), only_look=True)
-    if not found.any():
+    suspects = np.flatnonzero(may_have_arbitrage(*columns(), settings.arbitrage_coin, settings.parity_coin))
+    if not len(suspects):
         return Finding(rows)
-    groups = np.unique(np.searchsorted(offsets, np.flatnonzero(found), side="right") - 1)
-    order, offsets = _only(order, offsets, groups)
+    order, offsets = _only(order, offsets, suspects)
     fitted, _ = _smile(chain, order, offsets)
     fair = price_coin(chain.number("forward")[order], chain.number("strike")[order], chain.years[order], fitted, chain.is_call[order])
     fair = np.where(np.isnan(fair), chain.number("mark")[order] * chain.coin[order], fair)
-    blamed, profit = look(order, offsets, fair, only_look=False)
+    profit = np.full(len(order), np.nan)
+    blamed = blame_arbitrage(*columns(), fair, settings.arbitrage_coin, settings.parity_coin, profit)
     rows[order[blamed]] = True
+    measure = np.full(len(chain), np.nan)
     measure[order] = profit
-    return Finding(rows, measure)
+    return Finding(rows, lambda at: measure[at])
+
+
+def _order(chain: Chain) -> Ints:
+    """Row numbers in order of snapshot, or none where the rows lie so."""
+    return np.empty(0, np.int64) if chain.by_snapshot is None else chain.by_snapshot
+
+
+def _series_codes(chain: Chain) -> int:
+    return len(chain.harvesters) * max(len(chain.instruments), 1)
 
 
 def _by_expiry(chain: Chain, believed: Bools) -> tuple[Ints, Ints]:
     """Believed rows in order of (harvester, snapshot, family, expiry, strike, right), and bounds of each expiry's chain."""
-    order = chain.by_expiry
-    order = order[believed[order]]
-    keys = [column[order] for column in (chain.harvester, chain.snapshot, chain.family, chain.expiry)]
-    starts = np.zeros(len(order), bool)
-    starts[:1] = True
-    for key in keys:
-        starts[1:] |= key[1:] != key[:-1]
-    return order, np.append(np.flatnonzero(starts), len(order))
+    from options_agent.quality.order_kernels import chains_in
+
+    return chains_in(chain.by_expiry, believed, chain.harvester, chain.snapshot, chain.family, chain.expiry)
 
 
-def _only(order: Ints, offsets: Ints, groups: Ints) -> tuple[Ints, Ints]:
-    """The rows of some groups alone."""
+def _only(values: Any, offsets: Ints, groups: Ints) -> tuple[Any, Ints]:
+    """What is said of the rows of some groups alone, and the bounds of those."""
     lengths = offsets[groups + 1] - offsets[groups]
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     if not len(groups):
-        return order[:0], bounds
-    return np.concatenate([order[offsets[g] : offsets[g + 1]] for g in groups]), bounds
+        return values[:0], bounds
+    return np.concatenate([values[offsets[g] : offsets[g + 1]] for g in groups]), bounds
 
 
 def _smile(chain: Chain, order: Ints, offsets: Ints) -> tuple[Floats, Floats]:

@@ -69,7 +69,9 @@ def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None 
                 continue
             broken[finding.rows] |= np.uint32(1 << i)
             if finding.measure is not None:
-                measures[rule.name] = finding.measure[context:]
+                at = np.flatnonzero(finding.rows)
+                measure = measures[rule.name] = np.full(len(table), np.nan)
+                measure[at[at >= context] - context] = finding.measure(at[at >= context])
             if rule.severity == "error":
                 believed = believed & ~finding.rows
     return Verdicts(table, settings, rules, broken[context:], measures)

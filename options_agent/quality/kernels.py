@@ -18,6 +18,8 @@ Bools = NDArray[np.bool_]
 
 _WINDOW = 4
 _EPSILON = 1e-12
+#: By how much the first look is wider than the verdict, so that rounding cannot part them.
+_SLACK = 1e-9
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -34,8 +36,8 @@ def _median(values: Floats, count: int) -> float:
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float, least: int) -> Bools:
-    """Groups in which some row's IV lies `points` or more from the median of its four rows on either side.
+def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: Floats, least: int) -> Bools:
+    """Groups in which some row's IV lies `points` (groups,) or more from the median of its four rows on either side.
 
     Cheap and blind to curvature: it only says where a smile is worth fitting. Groups with an IV at fewer than `least`
     strikes are never worth it: four parameters would follow any row. Shape (groups,).
@@ -43,21 +45,27 @@ def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float
     suspicious = np.zeros(offsets.size - 1, dtype=np.bool_)
     window = np.empty(2 * _WINDOW)
     for g in range(offsets.size - 1):
-        strikes, at = 0, math.nan
-        for i in range(offsets[g], offsets[g + 1]):
-            if not math.isnan(iv[i]) and strike[i] != at:
-                strikes, at = strikes + 1, strike[i]
-        if strikes < least:
+        first, last = offsets[g], offsets[g + 1]
+        strikes, at, low, high = 0, math.nan, math.inf, -math.inf
+        for i in range(first, last):
+            if not math.isnan(iv[i]):
+                low, high = min(low, iv[i]), max(high, iv[i])
+                if strike[i] != at:
+                    strikes, at = strikes + 1, strike[i]
+        if strikes < least or high - low < points[g]:
             continue
-        for i in range(offsets[g], offsets[g + 1]):
+        for i in range(first, last):
             if math.isnan(iv[i]):
                 continue
-            found = 0
-            for j in range(max(offsets[g], i - _WINDOW), min(offsets[g + 1], i + _WINDOW + 1)):
+            found, low, high = 0, math.inf, -math.inf
+            for j in range(max(first, i - _WINDOW), min(last, i + _WINDOW + 1)):
                 if j != i and not math.isnan(iv[j]):
                     window[found] = iv[j]
+                    low, high = min(low, iv[j]), max(high, iv[j])
                     found += 1
-            if found and abs(iv[i] - _median(window, found)) >= points:
+            if max(iv[i] - low, high - iv[i]) < points[g]:
+                continue  # the median lies between them
+            if found and abs(iv[i] - _median(window, found)) >= points[g]:
                 suspicious[g] = True
                 break
     return suspicious
@@ -67,24 +75,25 @@ def far_from_neighbours(offsets: Ints, strike: Floats, iv: Floats, points: float
 def two_strikes(first: int, last: int, i: int, step: int, strike: Floats, iv: Floats) -> tuple[int, float, float, float, float]:
     """The nearest two strikes with an IV above (`step` 1) or below (-1) row i's.
 
-    Returns: how many there are, ln strike and mean IV of the nearest, and of the next (NaN where there is none).
+    Returns: how many there are, the nearest strike and its mean IV, and the next's (NaN where there is none).
     """
-    x, total, seen = np.full(2, np.nan), np.zeros(2), np.zeros(2)
-    found = -1
-    at = strike[i]
+    near, near_sum, near_count = math.nan, 0.0, 0.0
+    far, far_sum, far_count = math.nan, 0.0, 0.0
     j = i + step
     while first <= j < last:
-        if strike[j] != at and not math.isnan(iv[j]):
-            if found == 1:
+        if not math.isnan(iv[j]) and strike[j] != strike[i]:
+            if near_count == 0.0 or strike[j] == near:
+                near = strike[j]
+                near_sum += iv[j]
+                near_count += 1.0
+            elif far_count == 0.0 or strike[j] == far:
+                far = strike[j]
+                far_sum += iv[j]
+                far_count += 1.0
+            else:
                 break
-            found += 1
-            at = strike[j]
-            x[found] = math.log(at)
-        if found >= 0 and strike[j] == at and not math.isnan(iv[j]):
-            total[found] += iv[j]
-            seen[found] += 1.0
         j += step
-    return found + 1, x[0], total[0] / seen[0], x[1], total[1] / seen[1]
+    return int(near_count > 0.0) + int(far_count > 0.0), near, near_sum / near_count, far, far_sum / far_count
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -107,43 +116,25 @@ def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats
     if below > 0 and above > 0:
         return float(max(low - iv[i], iv[i] - high, 0.0))
     x1, v1, x2, v2 = (y1, w1, y2, w2) if below == 0 else (x1, v1, x2, v2)
-    line = v1 + (v2 - v1) / (x2 - x1) * (math.log(strike[i]) - x1)
+    line = v1 + (v2 - v1) / (math.log(x2) - math.log(x1)) * (math.log(strike[i]) - math.log(x1))
     low, high = min(low, line), max(high, line)
     return 0.5 * float(max(low - iv[i], iv[i] - high, 0.0))
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def far_from_span(offsets: Ints, strike: Floats, iv: Floats) -> Floats:
-    """`distance_from_span` of every row, shape (rows,)."""
-    out = np.zeros(iv.size)
-    for g in range(offsets.size - 1):
-        for i in range(offsets[g], offsets[g + 1]):
-            if not math.isnan(iv[i]):
-                out[i] = distance_from_span(offsets[g], offsets[g + 1], i, strike, iv)
-    return out
+def far_from_span(offsets: Ints, strike: Floats, iv: Floats, points: Floats, groups: Bools) -> Bools:
+    """Rows of the marked `groups` that lie `points` (groups,) or more outside the span of their neighbours, shape (rows,).
 
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def earlier_than_before(series: Ints, snapshot: Ints, ts: Ints, believed: Bools) -> Ints:
-    """For rows in order of (series, snapshot): the latest ts of a believed row of an earlier snapshot, where not before ts.
-
-    A series is one instrument from one harvester. Returns that earlier row's ts, or the smallest integer where time
-    moved on as it should. Shape (rows,).
+    `groups` without such a row are unmarked: nothing in them can be an outlier.
     """
-    none = np.iinfo(np.int64).min
-    out = np.full(ts.size, none)
-    newest, pending, at = none, none, none
-    for i in range(ts.size):
-        if i == 0 or series[i] != series[i - 1]:
-            newest, pending, at = none, none, snapshot[i]
-        if snapshot[i] != at:
-            newest, at = max(newest, pending), snapshot[i]
-        if not believed[i]:
+    out = np.zeros(iv.size, dtype=np.bool_)
+    for g in range(offsets.size - 1):
+        if not groups[g]:
             continue
-        if newest != none and ts[i] <= newest:
-            out[i] = newest
-        else:
-            pending = max(pending, ts[i])
+        groups[g] = False
+        for i in range(offsets[g], offsets[g + 1]):
+            if not math.isnan(iv[i]) and distance_from_span(offsets[g], offsets[g + 1], i, strike, iv) >= points[g]:
+                out[i] = groups[g] = True
     return out
 
 
@@ -193,25 +184,90 @@ def excess_over_hull(strike: Floats, ask: Floats, hull: Ints, size: int, is_call
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def may_have_arbitrage(
+    offsets: Ints, strike: Floats, is_call: Bools, bid: Floats, ask: Floats, forward: Floats, arbitrage: float, parity: float
+) -> Bools:
+    """Groups that `blame_arbitrage` has to look at, shape (groups,): none with a gain for it is left out, few without are in.
+
+    Its tests once over, in one pass up the strikes, all `_SLACK` easier to fail.
+    """
+    out = np.zeros(offsets.size - 1, dtype=np.bool_)
+    longest = 0
+    for g in range(offsets.size - 1):
+        longest = max(longest, offsets[g + 1] - offsets[g])
+    hull, rows = np.empty(longest + 1, dtype=np.int64), np.empty(longest, dtype=np.int64)
+    for g in range(offsets.size - 1):
+        first, last = offsets[g], offsets[g + 1]
+        for call in (True, False):
+            asks = 0
+            for i in range(first, last):
+                if is_call[i] == call and not math.isnan(ask[i]):
+                    rows[asks] = i
+                    asks += 1
+            if asks:
+                size = hull_below(strike, ask, rows[:asks], call, hull)
+                out[g] |= bid_over_hull(first, last, strike, is_call, bid, ask, hull, size, call, arbitrage - _SLACK)
+        for i in range(first, last):
+            parted = 1.0 - strike[i] / forward[i]
+            if (parted if is_call[i] else -parted) - ask[i] > parity - _SLACK:
+                out[g] = True
+            j = i + 1
+            if j < last and strike[j] == strike[i] and is_call[i] != is_call[j]:
+                c, p = (i, j) if is_call[i] else (j, i)
+                parted = 1.0 - strike[i] / (0.5 * (forward[i] + forward[j]))
+                if bid[c] - ask[p] - parted > parity - _SLACK or parted - ask[c] + bid[p] > parity - _SLACK:
+                    out[g] = True
+    return out
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def bid_over_hull(
+    first: int, last: int, strike: Floats, is_call: Bools, bid: Floats, ask: Floats, hull: Ints, size: int, call: bool, least: float
+) -> bool:
+    """Whether some bid of a right lies more than `least` above its hull of asks: `excess_over_hull` for all bids in one sweep."""
+    cheapest, n = (1.0 if call else math.inf), 0  # of the hull's rows up to the strike, for calls
+    for i in range(first, last):
+        if is_call[i] != call or math.isnan(bid[i]):
+            continue
+        x = strike[i]
+        while n + 1 < size and strike[hull[n + 1]] <= x:
+            n += 1
+            if call:
+                cheapest = min(cheapest, ask[hull[n]])
+        value = cheapest if call else math.inf
+        a = hull[n]
+        if not call and a >= 0 and strike[a] == x:
+            value = min(value, ask[a])
+        if not call:
+            for m in range(n + 1, size):
+                value = min(value, ask[hull[m]])
+        if n + 1 < size:
+            b = hull[n + 1]
+            ax, ay = 0.0 if a < 0 else strike[a], (1.0 if call else 0.0) if a < 0 else ask[a]
+            value = min(value, ay + (x - ax) / (strike[b] - ax) * (ask[b] - ay))
+        if bid[i] - value > least:
+            return True
+    return False
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def blame_arbitrage(
     offsets: Ints,
     strike: Floats,
     is_call: Bools,
     bid: Floats,
     ask: Floats,
-    fair: Floats,
     forward: Floats,
+    fair: Floats,
     arbitrage: float,
     parity: float,
     profit: Floats,
-    only_look: bool,
 ) -> Bools:
     """Rows blamed for riskless profit at executable prices; `profit` (rows,) gets what each would have given, coin.
 
     Within each right, a bid above the hull of asks by more than `arbitrage`; across rights, call minus put against
     1 - K/F beyond `parity`. Of the rows of a trade the one whose traded price is farthest from `fair` is blamed and
-    left out, and the chain is looked at again, until nothing is left to win. With `only_look` the first row found is
-    marked and the group left, which says where a fair value is needed at all.
+    left out, and the chain is looked at again, until nothing is left to win.
     """
     blamed = np.zeros(strike.size, dtype=np.bool_)
     for g in range(offsets.size - 1):
@@ -262,6 +318,4 @@ def blame_arbitrage(
                 break
             blamed[culprit] = True
             profit[culprit] = worst
-            if only_look:
-                break
     return blamed
