@@ -16,15 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from options_agent.errors import DataError, StorageError
-from options_agent.lake import encoding, layout
 from options_agent.lake.raw import snapshot_files, write_snapshot
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.retained import is_retained, retained_snapshots
-from options_agent.lake.shape import as_stored
 from options_agent.lake.store import write_series
 from options_agent.market.harvest import HARVEST_VERSION, STAGE
 from options_agent.market.tardis.chain import SOURCE, Grid, Thinned, snapshots_of
@@ -32,12 +27,13 @@ from options_agent.market.tardis.fetch import ALL_OPTIONS, EXCHANGE, NoDataError
 from options_agent.market.tardis.header import DERIVATIVE_TICKER, OPTIONS_CHAIN, TRADES, DamagedFileError
 from options_agent.market.tardis.series import perpetual_of, ticker_series, trades_of
 from options_agent.market.tardis.stream import Read, batches
-from options_agent.series import SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
+
+    import pyarrow as pa
 
     from options_agent.lake.files import FileRecord
     from options_agent.lake.layout import SeriesName
@@ -327,14 +323,9 @@ def _refuse_unsettled(work: _Day, now: dt.datetime) -> None:
 
 
 def _write_beside(lake: Lake, name: SeriesName, underlying: str, day: dt.date, table: pa.Table) -> None:
-    """Write a day of a series; rows that other sources gave of the same day stay."""
-    path = layout.series_path(name, underlying, day)
-    if (data := lake.files.read_or_none(path)) is not None:
-        place = lake.files.place(path)
-        present = as_stored(encoding.from_bytes(data, place=place), SERIES[name], place)
-        table = pa.concat_tables([present.filter(pc.not_equal(present["source"], SOURCE)), table])
+    """Write a day of a series into a file of the vendor's own: what other sources tell of the day stays."""
     if len(table):
-        write_series(lake, name, underlying, day, table)
+        write_series(lake, name, underlying, day, table, SOURCE)
 
 
 @contextlib.contextmanager
