@@ -145,7 +145,7 @@ class RegionSettings(_Group):
     mark_coin: float = Field(0.002, ge=0, description="difference of marks of one contract and snapshot, coin")
     mark_share: float = Field(0.05, ge=0, description="and as a share of the larger mark; both must be passed")
     lag_seconds: float = Field(
-        120.0, gt=0, description="how much later than the first region's a snapshot may be known, median of its rows"
+        120.0, gt=0, description="how much later than the first region a snapshot may be known, median of rows"
     )
     watched_intervals: int = Field(8, ge=1, description="grid times, back from now, that the check and its alert look at")
 

@@ -141,8 +141,11 @@ def _add_day(day: Presence, codes: _Codes, trails: dict[tuple[str, str], _Trail]
         return
     number = _numbered(day.rows["instrument"], codes)
     at = day.rows["snapshot"].cast("int64").to_numpy()
+    expires = np.array([*(round(expiry.timestamp()) * _MICROSECONDS for expiry in codes.expiries), 0], np.int64)
+    alive = at < expires[np.array(codes.expiry_of, np.int64)[number]]  # a row after its own expiry, or of no option, is quality's to judge
+    at, number = at[alive], number[alive]
     sources, regions = (pc.dictionary_encode(day.rows[name].combine_chunks()) for name in ("source", "region"))
-    of_source, of_region = sources.indices.to_numpy(), regions.indices.to_numpy()
+    of_source, of_region = sources.indices.to_numpy()[alive], regions.indices.to_numpy()[alive]
     for s, source in enumerate(sources.dictionary.to_pylist()):
         of_this = of_source == s
         here = [(r, region) for r, region in enumerate(regions.dictionary.to_pylist()) if (of_this & (of_region == r)).any()]
@@ -152,10 +155,12 @@ def _add_day(day: Presence, codes: _Codes, trails: dict[tuple[str, str], _Trail]
         for r, region in here:
             mine = of_this & (of_region == r)
             _walk(trails.setdefault((source, region), _Trail()), at[mine], number[mine], codes)
-        if (source, ANY_REGION) in trails:
+        if here and (source, ANY_REGION) in trails:
             _walk(trails[source, ANY_REGION], at[of_this], number[of_this], codes)
     for note in day.sweeps:
         instant = round(note.snapshot.timestamp()) * _MICROSECONDS
+        if (note.source, note.region) not in trails:
+            continue
         trails[note.source, note.region].sweeps[instant] = note
         if (note.source, ANY_REGION) not in trails:
             continue
@@ -242,10 +247,13 @@ def _noted(trail: _Trail, codes: _Codes, keys: Ints) -> list[_Hole]:
             if i is not None and codes.expiry_of[number] >= 0:
                 absent.setdefault(number, []).append(i)
     _grow(trail, len(codes.names))
+    expires = {number: round(expiry.timestamp()) * _MICROSECONDS for expiry, number in codes.expiries.items()}
     found: dict[tuple[int, int | None, int, int], set[int]] = {}
     for contract, indices in absent.items():
         first, last, expiry = int(trail.first[contract]), int(trail.last[contract]), codes.expiry_of[contract]
         for i in indices:
+            if expires[expiry] <= trail.at[i]:  # a listing that still names what has expired
+                continue
             if first >= 0 and first <= i <= last:  # told already, or there in another region
                 continue
             there = np.searchsorted(keys, expiry * width + i)

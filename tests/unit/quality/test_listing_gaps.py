@@ -173,6 +173,14 @@ def test_an_expiry_outside_the_calendar_is_told_to_be(lake) -> None:
     assert [(gap["kind"], gap["detail"]) for gap in listing(lake).to_pylist()] == [("expiry", "not in the listing calendar")]
 
 
+def test_what_has_expired_is_no_gap_even_where_a_spoilt_row_comes_after(lake) -> None:
+    dying = [name for name in listed(MIDNIGHT) if "-30JAN26-" in name]
+    for hour in range(6, 14):
+        at = MIDNIGHT + hour * HOUR
+        write_snapshot(lake, rows(at, listed(at) + (dying[:1] if hour in {10, 13} else [])))
+    assert listing(lake).num_rows == 0
+
+
 @st.composite
 def holes(draw) -> Iterator[dict[str, dict[dt.datetime, set[str]]]]:
     """Two regions over 60 hours, each with its own lost snapshots, expiries and strikes; ends are whole."""
