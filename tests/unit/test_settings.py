@@ -114,11 +114,37 @@ def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, varia
 
 
 @pytest.mark.parametrize(
-    ("source", "network"), [("synthetic", "mainnet"), ("synthetic", "testnet"), ("recorded", "synthetic"), ("lake", "synthetic")]
+    ("source", "network"), [("synthetic", "mainnet"), ("synthetic", "testnet"), ("recorded", "synthetic"), ("tardis", "synthetic")]
 )
 def test_a_source_of_another_network_is_refused(source: str, network: str) -> None:
     with pytest.raises(SettingsError, match=r"does not belong to network.*OPTIONS_AGENT_SOURCE and OPTIONS_AGENT_NETWORK"):
         load_settings(source=source, network=network, _env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("network", "url"),
+    [
+        ("mainnet", "https://test.deribit.com"),
+        ("testnet", "https://www.deribit.com"),
+        ("synthetic", "https://www.deribit.com"),
+        ("synthetic", "https://exchange.example"),
+    ],
+)
+def test_an_exchange_of_another_network_is_refused(network: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=f"the network is {network}"):
+        load_settings(source="deribit", network=network, deribit={"url": url}, _env_file=None)
+
+
+def test_the_network_alone_picks_host_and_key() -> None:
+    keys = {name: {"client_id": name, "client_secret": "s"} for name in ("mainnet", "testnet", "synthetic")}
+    for network, host in (
+        ("mainnet", "https://www.deribit.com"),
+        ("testnet", "https://test.deribit.com"),
+        ("synthetic", "http://127.0.0.1:8765"),
+    ):
+        settings = load_settings(source="deribit", network=network, deribit=keys, _env_file=None)
+        assert settings.exchange_url == host
+        assert settings.exchange_credentials.client_id == network
 
 
 def test_networks_share_no_path_of_state_or_reports(tmp_path: Path) -> None:
