@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.harvest import option_quotes
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh, tell_run
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, drawing, each_partition, fresh, tell_run
 from dagster_project.partitions import market_days, underlying_and_day
 from resources.desk import Desk
 
@@ -122,3 +122,29 @@ def newest_day_fits_schema(desk: Desk) -> dg.AssetCheckResult:
         except OptionsAgentError as error:
             wrong[underlying] = str(error)
     return dg.AssetCheckResult(passed=bool(rows) and not wrong, metadata=rows | wrong)
+
+
+@dg.asset(
+    partitions_def=market_days,
+    deps=[CLEAN, QUARANTINED],
+    group_name="quality",
+    owners=OWNERS,
+    kinds={"python", "html"},
+    retry_policy=RETRY,
+    backfill_policy=ONE_RUN,
+)
+def quality_report(context: dg.AssetExecutionContext, desk: Desk) -> dg.MaterializeResult:
+    """What is to be believed of each day, as one page and as JSON in `reports/{network}/quality`: rows by rule with the worst of them,
+    gaps with their causes, agreement of regions, skew of sweeps, coverage by expiry, thresholds. A second a day.
+    """
+    from options_agent.quality.day_page import write_day_report
+
+    settings, lake, now = desk.settings(), desk.lake(), dt.datetime.now(dt.UTC)
+    told: dict[str, dg.MetadataValue] = {}
+    for key, receipt in each_partition(
+        context, "quality_report", lambda k: write_day_report(lake, *underlying_and_day(k), settings=settings, now=now)
+    ):
+        drawn = receipt.details["picture"]
+        told = {"page": dg.MetadataValue.path(receipt.details["html"]), **({"coverage": drawing(drawn)} if drawn else {})}
+        context.add_asset_metadata({**counts(receipt), **told}, partition_key=key)
+    return dg.MaterializeResult(metadata={"last_page": told["page"]} if told else {})

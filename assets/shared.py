@@ -93,3 +93,8 @@ def tell_run(context: dg.AssetExecutionContext, lake: Lake, stage: str, names: t
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG to look at in the asset's page."""
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def drawing(svg: str) -> dg.MarkdownMetadataValue:
+    """An SVG to look at in the asset's page."""
+    return dg.MetadataValue.md(f"![drawing](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")

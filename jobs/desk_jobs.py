@@ -8,7 +8,7 @@ import dagster as dg
 from assets.archive import archived_quotes
 from assets.backtests import backtest_results, regime_performance, strategy_comparison
 from assets.harvest import harvest_gaps, option_quotes
-from assets.quality import CLEAN, QUARANTINED
+from assets.quality import CLEAN, QUARANTINED, quality_report
 from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
 from dagster_project.partitions import strategies
@@ -34,6 +34,12 @@ harvest_job = dg.define_asset_job(
     tags=TAGS,
 )
 gaps_job = dg.define_asset_job("gaps", description="What is missing.", selection=dg.AssetSelection.assets(harvest_gaps), tags=TAGS)
+report_job = dg.define_asset_job(
+    "quality_reports",
+    selection=dg.AssetSelection.assets(quality_report),
+    description="The quality report of each day: page and JSON. Ask for a range from the UI.",
+    tags=TAGS,
+)
 regimes_job = dg.define_asset_job(
     "regimes", description="What the weather was.", selection=dg.AssetSelection.assets(market_regimes), tags=TAGS
 )
@@ -123,6 +129,16 @@ def regimes_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}", tags=ranged(*_names()))
 
 
+@dg.schedule(job=report_job, cron_schedule="0 1 * * *", description="The quality report of yesterday.", **_ON)
+def quality_report_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """The quality report of yesterday."""
+    if load_settings().source not in LIVE_SOURCES:
+        return dg.SkipReason("the source does not grow; `options-agent quality DAY` writes the report of any day")
+    first, last = _names()
+    yesterday = (context.scheduled_execution_time.date() - dt.timedelta(days=1)).isoformat()
+    return dg.RunRequest(run_key=yesterday, tags=ranged(f"{yesterday}|{first}", f"{yesterday}|{last}"))
+
+
 @dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", description="Every strategy on every underlying in one run.", **_ON)
 def backtests_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Every strategy on every underlying in one run."""
@@ -150,6 +166,7 @@ JOBS = [
     market_job,
     harvest_job,
     gaps_job,
+    report_job,
     regimes_job,
     nightly_job,
     backtests_job,
@@ -162,6 +179,7 @@ SCHEDULES = [
     harvest_every_15_minutes,
     judge_and_archive_daily,
     regimes_nightly,
+    quality_report_daily,
     backtests_nightly,
     comparison_nightly,
     training_weekly,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import json
+import math
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -141,7 +142,6 @@ def coverage_svg(document: Document) -> str:
     step = _step(document, times)
     width = _WIDE * step / 86_400
     high = _ROW * len(expiries)
-    x = lambda at: _LEFT + _WIDE * (at - midnight).total_seconds() / 86_400  # noqa: E731
     parts = []
     for n, row in enumerate(expiries):
         y = n * _ROW
@@ -151,7 +151,7 @@ def coverage_svg(document: Document) -> str:
                 share = count / listed
                 title = f"{at:%H:%M}: {count} of {listed}"
                 parts.append(
-                    f'<rect x="{x(at):.1f}" y="{y + 1}" width="{max(width - 0.6, 0.8):.1f}" height="{_ROW - 2}" '
+                    f'<rect x="{_place(at, midnight):.1f}" y="{y + 1}" width="{max(width - 0.6, 0.8):.1f}" height="{_ROW - 2}" '
                     f'class="{"full" if share == 1 else "part" if share else "none"}"><title>{title}</title></rect>'
                 )
     for gap in document["gaps"]["listed"]:
@@ -159,39 +159,45 @@ def coverage_svg(document: Document) -> str:
             first = max(dt.datetime.fromisoformat(gap["first_missing"]), midnight)
             last = min(dt.datetime.fromisoformat(gap["last_missing"]), midnight + dt.timedelta(days=1, seconds=-step))
             if last >= first:
-                parts.append(
-                    f'<rect x="{x(first):.1f}" y="0" width="{x(last) - x(first) + width - 0.6:.1f}" height="{high}" class="gap">'
-                    f"<title>{gap['missing']} snapshots missing: {escape(gap['cause'])}</title></rect>"
-                )
+                x, wide = _place(first, midnight), _place(last, first) - _LEFT + width - 0.6
+                title = escape(f"{gap['missing']} snapshots missing: {gap['cause']}")
+                parts.append(f'<rect x="{x:.1f}" y="0" width="{wide:.1f}" height="{high}" class="gap"><title>{title}</title></rect>')
     return _drawing("".join(parts), high, "contracts of each expiry by snapshot")
 
 
 def skew_svg(document: Document) -> str:
-    """Skew of every sweep in seconds, a colour a region; partial sweeps as rings. Empty where no sweep told."""
+    """Skew of every sweep, on a logarithmic scale of 1 s + skew, a colour a region; partial sweeps as rings. Empty where none told."""
     listed = document["sweeps"]["listed"]
     if not listed:
         return ""
-    high, most = 110, max(0.001, *(float(one["skew_seconds"]) for one in listed))
+    high = 110
+    top = max(1.0, *(math.log10(1.0 + float(one["skew_seconds"])) for one in listed))
     midnight = dt.datetime.combine(dt.date.fromisoformat(document["day"]), dt.time(), dt.UTC)
     regions = sorted({f"{one['source']}/{one['region']}" for one in listed})
     parts = []
-    for y, value in ((8, f"{most:.3g} s"), (high - 4, "0 s")):
-        parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDE}" y1="{y}" y2="{y}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value}</text>')
+    for seconds in (0, 1, 10, 100, 1_000, 10_000):
+        y = high - 4 - (high - 12) * math.log10(1.0 + seconds) / top
+        if y >= 4:
+            parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDE}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+            parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{seconds:,} s</text>')
     for one in listed:
-        at = dt.datetime.fromisoformat(one["at"])
-        x = _LEFT + _WIDE * (at - midnight).total_seconds() / 86_400
-        y = high - 4 - (high - 12) * float(one["skew_seconds"]) / most
-        colour = _COLOURS[regions.index(f"{one['source']}/{one['region']}") % len(_COLOURS)]
-        ink = f'fill="{"none" if one["missing"] else colour}" stroke="{colour}" stroke-width="1.5"'
+        at, which = dt.datetime.fromisoformat(one["at"]), regions.index(f"{one['source']}/{one['region']}")
+        x = _place(at, midnight) + 2.5 * which
+        y = high - 4 - (high - 12) * math.log10(1.0 + float(one["skew_seconds"])) / top
+        colour = _COLOURS[which % len(_COLOURS)]
+        ink = f'fill="{"none" if one["missing"] else colour}" stroke="{colour}" stroke-width="1.2"'
         title = escape(f"{one['region']} {at:%H:%M}: {one['skew_seconds']:.2f} s, {one['received']} of {one['expected']}")
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {ink}><title>{title}</title></circle>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" {ink}><title>{title}</title></circle>')
     legend = "".join(
         f'<circle cx="{_LEFT + 8 + 150 * n}" cy="{high + 30}" r="4" fill="{_COLOURS[n % len(_COLOURS)]}"/>'
         f'<text x="{_LEFT + 18 + 150 * n}" y="{high + 34}">{escape(name)}</text>'
         for n, name in enumerate(regions)
     )
     return _drawing("".join(parts) + legend, high, "skew of each sweep", below=22)
+
+
+def _place(at: dt.datetime, since: dt.datetime) -> float:
+    return _LEFT + _WIDE * (at - since).total_seconds() / 86_400
 
 
 def _drawing(inside: str, high: int, label: str, below: int = 0) -> str:

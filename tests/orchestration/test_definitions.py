@@ -22,6 +22,7 @@ ASSETS = {
     "harvest_gaps": "harvest",
     "clean_quotes": "quality",
     "quarantined_quotes": "quality",
+    "quality_report": "quality",
     "archived_quotes": "archive",
     "market_regimes": "regimes",
     "backtest_results": "backtests",
