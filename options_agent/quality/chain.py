@@ -162,12 +162,16 @@ def chain_of(table: pa.Table, network: str | None = None) -> Chain:
 
 def told_by_names(chain: Chain) -> tuple[Ints, Floats, Kinds, Codes, Kinds]:
     """What each of `chain.instruments` says: expiry, strike, right (-2: no option's name), family; and what each family settles in."""
+    from options_agent.quality.name_kernel import UNREAD, read_names
+
     count = len(chain.instruments)
     expiry, strike = np.full(count, NO_TIME), np.full(count, np.nan)
     right, family = np.full(count, -2, np.int8), np.full(count, -2, np.int32)
+    read_names(*_bytes(chain.instruments), *_bytes(chain.families), expiry, strike, right, family)
     families = {name: code for code, name in enumerate(chain.families)}
-    for at, name in enumerate(chain.instruments):
-        if (told := _told(name)) is not None:
+    for at in np.flatnonzero(right == UNREAD):
+        right[at] = -2
+        if (told := _told(chain.instruments[at])) is not None:
             expiry[at], strike[at], right[at], underlying = told
             family[at] = families.get(underlying, -2)
     settles = np.zeros(len(chain.families), np.int8)
@@ -186,6 +190,13 @@ def _told(name: str | None) -> tuple[int, float, int, str] | None:
     except DataError:
         return None
     return int(option.expiry.timestamp()) * MICROSECONDS, float(option.strike), RIGHTS.index(option.right), option.underlying
+
+
+def _bytes(texts: tuple[str | None, ...]) -> tuple[NDArray[np.uint8], Codes]:
+    """Texts as bytes and the offsets that bound them; null is empty."""
+    array = pc.fill_null(pa.array(texts, pa.string()), "")
+    _, ends, text = array.buffers()
+    return np.frombuffer(text or b"", np.uint8), np.frombuffer(ends, np.int32, len(texts) + 1)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[Codes, tuple[str | None, ...]]:

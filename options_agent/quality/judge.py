@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,14 +21,16 @@ from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unch
 from options_agent.lake.retained import is_retained, retained_snapshots
 from options_agent.lake.shape import as_stored
 from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
-from options_agent.quality.chain import MICROSECONDS, Floats, chain_of
-from options_agent.quality.rules import RULES_VERSION, active
+from options_agent.quality.chain import MICROSECONDS, Bools, Chain, Floats, chain_of
+from options_agent.quality.rules import NAMES, RULES_VERSION, Rule, active
 from options_agent.quality.schema import check_quotes
 from options_agent.quality.verdicts import Verdicts
 from options_agent.quotes import QUOTE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from options_agent.lake.store import Lake, SnapshotFile
     from options_agent.settings import QualitySettings, Settings
@@ -57,24 +60,50 @@ def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None 
     if previous is not None and len(previous):
         _require_quotes(previous)
         everything, context = pa.concat_tables([previous.select(QUOTE_SCHEMA.names), table]), len(previous)
-    chain = chain_of(everything.combine_chunks(), network)
-    rules = active(settings)
-    broken = np.zeros(len(chain), dtype=np.uint32)
-    believed = np.ones(len(chain), bool)
-    measures: dict[str, Floats] = {}
+    asked = Asked(chain_of(everything.combine_chunks(), network), settings, active(settings))
+    ask(asked)
+    return asked.verdicts(context)
+
+
+@dataclass
+class Asked:
+    """A chain and what has been asked of it so far; `broken`, `believed` (rows,) and `measures` as in `Verdicts`."""
+
+    chain: Chain
+    settings: QualitySettings
+    rules: tuple[Rule, ...]
+    done: int = 0
+    broken: NDArray[np.uint32] = field(init=False)
+    believed: Bools = field(init=False)
+    measures: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.broken, self.believed = np.zeros(len(self.chain), np.uint32), np.ones(len(self.chain), bool)
+
+    def verdicts(self, context: int = 0) -> Verdicts:
+        """What came out, of all rows but the first `context`."""
+        measures = {name: measure[context:] for name, measure in self.measures.items()}
+        return Verdicts(self.chain.table.slice(context), self.settings, self.rules, self.broken[context:], measures)
+
+
+def ask(asked: Asked, *, until: str | None = None, through: str | None = None) -> None:
+    """Ask the rules not asked yet, all of them or those before `until`, or up to and with `through`; a rule not in force is passed by."""
+    chain, settings, stop = asked.chain, asked.settings, until or through
+    last = NAMES.index(stop) + (through is not None) if stop else len(NAMES)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for i, rule in enumerate(rules):
-            finding = rule.check(chain, settings, believed)
+        while asked.done < len(asked.rules) and NAMES.index(asked.rules[asked.done].name) < last:
+            rule, bit = asked.rules[asked.done], np.uint32(1 << asked.done)
+            asked.done += 1
+            finding = rule.check(chain, settings, asked.believed)
             if not finding.rows.any():
                 continue
-            broken[finding.rows] |= np.uint32(1 << i)
+            asked.broken[finding.rows] |= bit
             if finding.measure is not None:
                 at = np.flatnonzero(finding.rows)
-                measure = measures[rule.name] = np.full(len(table), np.nan)
-                measure[at[at >= context] - context] = finding.measure(at[at >= context])
+                asked.measures[rule.name] = np.full(len(chain), np.nan)
+                asked.measures[rule.name][at] = finding.measure(at)
             if rule.severity == "error":
-                believed = believed & ~finding.rows
-    return Verdicts(table, settings, rules, broken[context:], measures)
+                asked.believed = asked.believed & ~finding.rows
 
 
 def judge_fingerprint(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> str:

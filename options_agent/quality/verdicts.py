@@ -49,12 +49,12 @@ class Verdicts:
 
     def clean(self) -> pa.Table:
         """Rows that stay, with missing IV and greeks computed and flagged (`CLEAN_SCHEMA`)."""
-        return complete(self.table.filter(pa.array(~self.condemned)), self.settings)
+        return complete(_plain(self.table.filter(pa.array(~self.condemned))), self.settings)
 
     def quarantined(self) -> pa.Table:
         """Rows that go, untouched, each with its first rule, all its rules and the reason (`QUARANTINE_SCHEMA`)."""
         indices = np.flatnonzero(self.condemned)
-        rows = self.table.take(pa.array(indices))
+        rows = _plain(self.table.take(pa.array(indices)))
         first, names, reasons = [], [], []
         for at, row in zip(indices, rows.to_pylist(), strict=True):
             broken = [rule for i, rule in enumerate(self.rules) if int(self.broken[at]) >> i & 1]
@@ -87,6 +87,11 @@ class Verdicts:
     def _limits(self, rule: Rule) -> str:
         limits = ", ".join(f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds)
         return f" ({limits})" if limits else ""
+
+
+def _plain(rows: pa.Table) -> pa.Table:
+    """Rows with texts as texts, where they came as dictionaries."""
+    return rows if rows.schema.equals(QUOTE_SCHEMA) else rows.cast(QUOTE_SCHEMA)
 
 
 def _shown(row: dict[str, Any]) -> dict[str, object]:

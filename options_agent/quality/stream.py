@@ -1,0 +1,265 @@
+"""Files of quotes judged a row group at a time, by two threads, in memory that does not grow with the files.
+
+The verdicts are those `judge` gives on all rows at once. Rows have to lie in order of snapshot, as recorders write them: what
+compares rows looks within one snapshot, but for time, and there one number an instrument says what came before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from options_agent.errors import DataError
+from options_agent.quality.chain import NO_TIME, TEXTS, Chain, Ints, chain_of
+from options_agent.quality.judge import Asked, ask
+from options_agent.quality.rules import active
+from options_agent.quality.verdicts import Verdicts
+from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from options_agent.quality.rules import Rule
+    from options_agent.settings import QualitySettings
+
+_THREADS: Final = 2
+_AHEAD: Final = 1
+#: The one rule that needs to know what came before.
+_IN_TURN: Final = "time_backwards"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Verdicts of a run of rows; `first` is the number of its first row, counted through all files."""
+
+    first: int
+    verdicts: Verdicts
+
+
+def judge_files(paths: Sequence[Path], settings: QualitySettings, *, network: str | None = None) -> Iterator[Judged]:
+    """Judge Parquet files of quotes, in order of rows; memory is that of three row groups.
+
+    Args:
+        paths: files of `QUOTE_SCHEMA`, one after the other in order of `snapshot`; texts may be dictionaries.
+        settings, network: as for `judge`.
+
+    Raises:
+        DataError: a file is damaged or has another schema, a snapshot is null, or rows do not lie in order of snapshot.
+        SettingsError: a disabled rule does not exist.
+    """
+    rules = active(settings)
+    groups, first = [], 0
+    for path in paths:
+        with _opened(path) as file:
+            for number in range(file.num_row_groups):
+                groups.append((path, number, first))
+                first += file.metadata.row_group(number).num_rows
+    memory = _Memory(settings, rules, network)
+    waiting: deque[Future[list[Judged]]] = deque()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for turn, group in enumerate(groups):
+                waiting.append(pool.submit(_judge_group, memory, turn, *group))
+                if len(waiting) > _THREADS + _AHEAD - 1:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            memory.give_up()
+    yield from memory.close(memory.open_rows)
+
+
+def write_judged(
+    paths: Sequence[Path], clean: Path, quarantine: Path, settings: QualitySettings, *, network: str | None = None
+) -> dict[str, int]:
+    """Judge files and write two: clean rows (`CLEAN_SCHEMA`) and quarantined ones (`QUARANTINE_SCHEMA`), both whole or not at all.
+
+    Returns:
+        The counts of `Verdicts.counts`, over all rows.
+
+    Raises:
+        DataError, SettingsError: as `judge_files`; nothing is written then.
+    """
+    counts: dict[str, int] = {}
+    parts = {place: place.with_name(f".{place.name}.part") for place in (clean, quarantine)}
+    try:
+        with pq.ParquetWriter(parts[clean], CLEAN_SCHEMA, compression="zstd") as good:
+            with pq.ParquetWriter(parts[quarantine], QUARANTINE_SCHEMA, compression="zstd") as bad:
+                for judged in judge_files(paths, settings, network=network):
+                    good.write_table(judged.verdicts.clean())
+                    bad.write_table(judged.verdicts.quarantined())
+                    for name, count in judged.verdicts.counts().items():
+                        counts[name] = counts.get(name, 0) + count
+        for place, part in parts.items():
+            os.replace(part, place)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+    return counts
+
+
+@dataclass
+class _Memory:
+    """What row groups tell each other, each in its turn: the newest time of every series, and rows of a snapshot not yet whole."""
+
+    settings: QualitySettings
+    rules: tuple[Rule, ...]
+    network: str | None
+    codes: dict[tuple[str | None, str | None], dict[str | None, int]] = field(default_factory=dict)
+    count: int = 0
+    newest: Ints = field(default_factory=lambda: np.full(1 << 12, NO_TIME))
+    open_rows: tuple[int, list[pa.Table]] | None = None
+    open_snapshot: int = NO_TIME
+    turn: int = 0
+    given_up: bool = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @contextmanager
+    def in_turn(self, turn: int) -> Iterator[None]:
+        """Wait until all groups before are done with the memory; the next one may when this block is left."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.turn == turn or self.given_up)
+        if self.turn != turn:
+            raise DataError("an earlier part of the files could not be judged")
+        try:
+            yield
+        except BaseException:
+            self.give_up()
+            raise
+        with self.changed:
+            self.turn += 1
+            self.changed.notify_all()
+
+    def give_up(self) -> None:
+        """Let nobody wait any more."""
+        with self.changed:
+            self.given_up = True
+            self.changed.notify_all()
+
+    def start(self, table: pa.Table) -> Asked:
+        """Ask what needs no memory."""
+        asked = Asked(chain_of(table, self.network), self.settings, self.rules)
+        ask(asked, until=_IN_TURN)
+        return asked
+
+    def ask_time(self, asked: Asked) -> None:
+        """Ask whether time went back since all rows before, and remember these."""
+        chain = asked.chain
+        codes = self._codes(chain)
+        newest = chain.kept["newest"] = self.newest[codes]
+        ask(asked, through=_IN_TURN)
+        self.newest[codes] = newest
+
+    def whole(self, first: int, tables: list[pa.Table]) -> Judged:
+        """Judge a snapshot that is whole now."""
+        asked = self.start(pa.concat_tables([table.cast(QUOTE_SCHEMA) for table in tables]).combine_chunks())  # few of its group's names are left
+        self.ask_time(asked)
+        ask(asked)
+        return Judged(first, asked.verdicts())
+
+    def close(self, rows: tuple[int, list[pa.Table]] | None) -> list[Judged]:
+        """Judge the open snapshot, if there is one."""
+        return [] if rows is None else [self.whole(*rows)]
+
+    def _codes(self, chain: Chain) -> Ints:
+        """Code in `newest` of every series of the chain."""
+        codes: list[int] = []
+        for harvester in chain.harvesters:
+            known = self.codes.setdefault(harvester, {})
+            found = list(map(known.get, chain.instruments))
+            for at in [at for at, code in enumerate(found) if code is None]:
+                found[at] = known[chain.instruments[at]] = self.count
+                self.count += 1
+            codes += found
+        while self.count > len(self.newest):
+            self.newest = np.concatenate([self.newest, np.full(len(self.newest), NO_TIME)])
+        return np.array(codes, np.int64)
+
+
+def _judge_group(memory: _Memory, turn: int, path: Path, number: int, first: int) -> list[Judged]:
+    """Judge one row group, but for its last snapshot, which may go on in the next; and the one before it left open."""
+    try:
+        table = _read(path, number)
+        snapshot = table.column("snapshot").cast(pa.int64()).to_numpy()
+        _require_order(table, snapshot, path)
+        head = int(np.searchsorted(snapshot, snapshot[0], "right")) if len(table) else 0
+        tail = int(np.searchsorted(snapshot, snapshot[-1], "left")) if len(table) else 0
+        middle = memory.start(table.slice(head, tail - head)) if tail > head else None
+    except BaseException:
+        memory.give_up()
+        raise
+    with memory.in_turn(turn):
+        done = _hand_over(memory, table, snapshot, first, head, tail, path)
+        if middle is not None:
+            memory.ask_time(middle)
+    if middle is not None:
+        ask(middle)
+        done.append(Judged(first + head, middle.verdicts()))
+    return done
+
+
+def _hand_over(memory: _Memory, table: pa.Table, snapshot: Ints, first: int, head: int, tail: int, path: Path) -> list[Judged]:
+    """Judge what was left open together with the head of this group, and leave its tail open."""
+    if not len(table):
+        return []
+    if snapshot[0] < memory.open_snapshot:
+        raise _disorder(path)
+    done: list[Judged] = []
+    opened = memory.open_rows
+    if opened is not None and snapshot[0] != memory.open_snapshot:
+        done, opened = memory.close(opened), None
+    begins, tables = opened if opened is not None else (first, [])
+    tables = [*tables, table.slice(0, head)]
+    if tail == 0:  # one snapshot only, and it may go on
+        memory.open_rows = (begins, tables)
+    else:
+        done.append(memory.whole(begins, tables))
+        memory.open_rows = (first + tail, [table.slice(tail)])
+    memory.open_snapshot = int(snapshot[-1])
+    return done
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path, read_dictionary=list(TEXTS)) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"not a whole Parquet file: {error}", place=str(path), remedy="write it again") from error
+
+
+def _read(path: Path, number: int) -> pa.Table:
+    with _opened(path) as file:
+        if sorted(file.schema_arrow.names) != sorted(QUOTE_SCHEMA.names):
+            raise DataError(
+                f"not a file of quotes: it has {file.schema_arrow.names}",
+                place=str(path),
+                remedy="map its columns to options_agent.quotes.FIELDS (docs/data-dictionary.md)",
+            )
+        table = file.read_row_group(number, use_threads=False).select(QUOTE_SCHEMA.names)
+    coded = pa.dictionary(pa.int32(), pa.string())
+    fields = [pa.field(f.name, coded if f.name in TEXTS else f.type, f.nullable) for f in QUOTE_SCHEMA]
+    return table.cast(pa.schema(fields))
+
+
+def _require_order(table: pa.Table, snapshot: Ints, path: Path) -> None:
+    from options_agent.quality.row_kernels import ascends
+
+    if table.column("snapshot").null_count:
+        raise DataError("a row answers for no snapshot", place=str(path), remedy="take such rows out first (quotes.split_incomplete)")
+    if not ascends(snapshot):
+        raise _disorder(path)
+
+
+def _disorder(path: Path) -> DataError:
+    return DataError("rows do not lie in order of snapshot", place=str(path), remedy="sort the files by snapshot, or judge them by the day")
