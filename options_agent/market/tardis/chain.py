@@ -29,7 +29,7 @@ SOURCE: Final = "tardis"
 _SECOND_US: Final = 1_000_000
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Blocks held before only the latest rows are copied out of them: a fold costs a pass over every instrument.
-_FOLD_EVERY: Final = 8
+_FOLD_EVERY: Final = 16
 _NAMES_KEPT: Final = 20
 #: Name of the exchange's own index where a row's forward is that index.
 _INDEX_NAME: Final = "index_price"

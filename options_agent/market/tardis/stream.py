@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from options_agent.market.tardis.header import Dataset
 
-_BLOCK_BYTES: Final = 2 << 20
+_BLOCK_BYTES: Final = 1 << 20
 _INSTANTS: Final = ("timestamp", "local_timestamp")
 SYMBOL: Final = pa.dictionary(pa.int32(), pa.string())
 

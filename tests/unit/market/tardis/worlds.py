@@ -70,7 +70,7 @@ def thinned(
     interval: dt.timedelta = HOUR,
     max_age: dt.timedelta = HOUR,
     counts: Thinned | None = None,
-    block_bytes: int = 2 << 20,
+    block_bytes: int = 1 << 20,
 ) -> list[tuple[str, pa.Table]]:
     """Every snapshot of a file of options."""
     grid = Grid(day, interval, max_age)
