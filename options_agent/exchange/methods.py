@@ -202,7 +202,7 @@ def last_trades(market: Market, params: Params, *, by: str) -> dict[str, Any]:
         if text(params, "kind", "any", _KINDS) not in {"any", "option"}:
             return {"trades": [], "has_more": False}
     timed = "start_timestamp" in params
-    start = moment(params, "start_timestamp", now - dt.timedelta(hours=1 if by == "currency" else 24))
+    start = moment(params, "start_timestamp", now - dt.timedelta(hours=1 if by == "currency" else 6))
     end = min(moment(params, "end_timestamp", now), now)
     first = text(params, "sorting", "asc" if timed else "desc", ("asc", "desc", "default")) == "asc"
     found: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
 """The box's history: index and perpetual bars, DVOL, funding, delivery prices, settlements and trades of any past range.
 
-Prices, DVOL and funding are the source's own. Trades are made from the chain of their five minutes, the same ones whenever asked:
+Prices, DVOL and funding are the source's own. Trades are made from the chain of their quarter of an hour, the same ones whenever asked:
 takers hit the bid or lift the ask of contracts that have volume.
 """
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from options_agent.exchange.feed import Feed
 
-BUCKET: Final = dt.timedelta(minutes=5)
+BUCKET: Final = dt.timedelta(minutes=15)
 HOUR: Final = dt.timedelta(hours=1)
 _AVERAGED: Final = dt.timedelta(minutes=30)
-_PER_BUCKET: Final = 12
+_PER_BUCKET: Final = 36
 RESOLUTIONS: Final = {
     **{str(minutes): dt.timedelta(minutes=minutes) for minutes in (1, 3, 5, 10, 15, 30, 60, 120, 180, 360, 720)},
     "1D": dt.timedelta(days=1),
