@@ -74,8 +74,8 @@ def harvest_gaps(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materializ
     """
     from options_agent.quality.gap_report import gaps_receipt
 
-    lake, found = desk.lake(), 0
-    for key, receipt in each_partition(context, "gaps", lambda underlying: gaps_receipt(lake, underlying, desk.settings())):
+    lake, found, now = desk.lake(), 0, dt.datetime.now(dt.UTC)
+    for key, receipt in each_partition(context, "gaps", lambda underlying: gaps_receipt(lake, underlying, desk.settings(), now=now)):
         rows = [dg.TableRecord(row) for row in receipt.details["gaps"][-50:]]
         context.add_asset_metadata({**counts(receipt), **({"gaps_found": dg.MetadataValue.table(rows)} if rows else {})}, partition_key=key)
         found += receipt.counts["gaps"]

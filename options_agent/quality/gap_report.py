@@ -10,7 +10,7 @@ from options_agent.errors import DataError
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.retained import retained_days
 from options_agent.lake.store import days
-from options_agent.quality.gaps import GAP_SCHEMA, find_gaps, gap_table, merged_view
+from options_agent.quality.gaps import GAP_SCHEMA, SCHEDULED, find_gaps, gap_table, merged_view
 from options_agent.quality.listing_gaps import find_listing_gaps
 
 if TYPE_CHECKING:
@@ -45,13 +45,14 @@ def all_gaps(
     return gap_table([*intervals.to_pylist(), *find_listing_gaps(lake, underlying, start, end).to_pylist()])
 
 
-def gaps_receipt(lake: Lake, underlying: str, settings: Settings | None = None) -> Receipt:
+def gaps_receipt(lake: Lake, underlying: str, settings: Settings | None = None, *, now: dt.datetime | None = None) -> Receipt:
     """Find the gaps of an underlying over all its days, write and return them.
 
     Counts are of the lake as a whole, where regions stand in for each other: `gaps` and `missing` are intervals and the snapshots
     they lack, `expiries` and `strikes` findings of those kinds. `details["gaps"]` is the list, of every region and of `any`, newest
     last; `details["causes"]` snapshots missing by cause; `details["archived"]` the days whose raw rows lie in the archive only. What
-    was found on those days before they were archived is kept.
+    was found on those days before they were archived is kept. With `now`, a source that is harvested live only and has fallen silent
+    has an open gap.
 
     Raises:
         DataError: nothing was ever harvested, or a compacted day is damaged.
@@ -61,7 +62,8 @@ def gaps_receipt(lake: Lake, underlying: str, settings: Settings | None = None) 
     present = sorted({*days(lake, "raw", underlying), *retained})
     if not present:
         raise DataError(f"nothing of {underlying} was ever harvested", place=lake.root, remedy="harvest it first")
-    found = all_gaps(lake, underlying, present[0], present[-1], settings=settings)
+    silence = now if settings is not None and settings.source in SCHEDULED else None
+    found = all_gaps(lake, underlying, present[0], present[-1], settings=settings, now=silence)
     found = gap_table([*found.to_pylist(), *_kept(lake, underlying, retained)])
     lake_wide = Counter(gap["kind"] for gap in merged_view(found).to_pylist())
     missing: Counter[str] = Counter()

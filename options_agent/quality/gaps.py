@@ -105,7 +105,7 @@ def find_gaps(
         start, end: days, by grid time.
         interval: the grid of every source.
         now: the present of a live harvest; None where the data simply end.
-        settings: the schedule.
+        settings: the schedule; with it only the configured source can have an open gap.
 
     Returns:
         `GAP_SCHEMA` rows of kind `interval`.
@@ -122,7 +122,8 @@ def find_gaps(
     newest = {source: max(found[-1] for (of, _), found in times.items() if of == source) for source, _ in times}
     for (source, region), found in [*times.items(), *_together(times).items()]:
         given_up = settings is not None and newest[source] - found[-1] > dt.timedelta(days=settings.freshness.retired_days)
-        touching = [hole for hole in find_holes(found, steps[source], None if given_up else now) if _touches(hole, start, end)]
+        goes_on = not given_up and (settings is None or source == settings.source)
+        touching = [hole for hole in find_holes(found, steps[source], now if goes_on else None) if _touches(hole, start, end)]
         if touching:
             holes[source, region] = touching
     if not holes:

@@ -153,6 +153,14 @@ def test_a_receipt_counts_the_lake_as_a_whole_and_lists_every_region(lake, live)
     assert gaps_in(receipt.details["gaps"]).equals(all_gaps(lake, "BTC", DAY, DAY, settings=live))
 
 
+def test_a_silent_live_source_has_an_open_gap_in_the_receipt_and_others_have_none(lake, live) -> None:
+    harvest(lake, [0, 1])
+    for n in range(3):
+        write_snapshot(lake, chain(MIDNIGHT + n * 4 * QUARTER, contracts=2, source="synthetic"))
+    receipt = gaps_receipt(lake, "BTC", live, now=MIDNIGHT + 40 * QUARTER)
+    assert [(row["source"], row["closed_at"], row["missing"]) for row in receipt.details["gaps"]] == [("deribit", None, 39)]
+
+
 @given(st.text())
 def test_whatever_a_harvester_says_is_one_of_the_causes(text: str) -> None:
     assert cause_in(text) in CAUSES
