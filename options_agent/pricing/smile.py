@@ -39,8 +39,10 @@ def smile_residuals(offsets: Ints, moneyness: Floats, iv: Floats, weights: Float
         fitted: (rows,) decimal per year; NaN where the group has under `LEAST_POINTS` usable points.
         scale: (rows,) robust standard deviation of the group's residuals, decimal; NaN likewise.
     """
-    fitted = np.full(iv.size, np.nan)
-    scale = np.full(iv.size, np.nan)
+    fitted = np.empty(iv.size)
+    scale = np.empty(iv.size)
+    for i in range(iv.size):
+        fitted[i] = scale[i] = math.nan
     for g in range(offsets.size - 1):
         first, last = offsets[g], offsets[g + 1]
         usable = 0
@@ -72,13 +74,15 @@ def smile_residuals(offsets: Ints, moneyness: Floats, iv: Floats, weights: Float
 @njit(cache=True)
 def _robust_fit(u: Floats, y: Floats, prior: Floats) -> tuple[Floats, float]:
     n = u.size
-    weight = prior.copy()
-    residual = np.abs(y - np.median(y))
-    limit = 4.0 * max(1.4826 * np.median(residual), 0.05)
+    weight = np.empty(n)
+    residual = np.empty(n)
+    level = _median(y)
+    for j in range(n):
+        residual[j] = abs(y[j] - level)
+    limit = 4.0 * max(1.4826 * _median(residual), 0.05)
     for j in range(n):  # a wild point must not steer the first round: it starts with little say
-        if residual[j] > limit:
-            weight[j] *= 0.05
-    beta = np.zeros(_ORDER)
+        weight[j] = prior[j] * (0.05 if residual[j] > limit else 1.0)
+    beta = np.empty(_ORDER)
     spread = 0.0
     trusted = 0.08
     for r in range(_ROUNDS):
@@ -127,9 +131,13 @@ def _median(values: Floats) -> float:
 @njit(cache=True)
 def _weighted_least_squares(u: Floats, y: Floats, weight: Floats, order: int) -> Floats:
     """Normal equations of the first `order` powers with a whisper of ridge, by elimination with pivots: always solvable."""
-    a = np.zeros((order, order + 1))
+    a = np.empty((order, order + 1))
+    for p in range(order):
+        for q in range(order + 1):
+            a[p, q] = 0.0
+    power = np.empty(order)
     for j in range(u.size):
-        power = np.ones(order)
+        power[0] = 1.0
         for p in range(1, order):
             power[p] = power[p - 1] * u[j]
         for p in range(order):
@@ -153,7 +161,9 @@ def _weighted_least_squares(u: Floats, y: Floats, weight: Floats, order: int) ->
             factor = a[r, p] / a[p, p]
             for q in range(p, order + 1):
                 a[r, q] -= factor * a[p, q]
-    beta = np.zeros(_ORDER)
+    beta = np.empty(_ORDER)
+    for p in range(order, _ORDER):
+        beta[p] = 0.0
     for p in range(order - 1, -1, -1):
         total = a[p, order]
         for q in range(p + 1, order):
