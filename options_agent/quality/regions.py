@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from options_agent.lake.encoding import from_bytes
+from options_agent.lake.layout import is_snapshot
 from options_agent.lake.store import read_day, snapshot_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from options_agent.lake.store import Lake
+    from options_agent.lake.store import Lake, SnapshotFile
     from options_agent.settings import RegionSettings
 
     Ints = NDArray[np.int64]
@@ -86,54 +88,64 @@ def compare_regions(
         StorageError: a file cannot be read.
     """
     yesterday = {(file.source, file.region) for file in snapshot_files(lake, underlying, day - dt.timedelta(days=1))}
-    today = {(file.source, file.region) for file in snapshot_files(lake, underlying, day)}
+    today = snapshot_files(lake, underlying, day)
     by_source: dict[str, set[str]] = {}
-    for source, region in yesterday | today:
+    for source, region in yesterday | {(file.source, file.region) for file in today}:
         by_source.setdefault(source, set()).add(region)
     several = sorted(source for source, regions in by_source.items() if len(regions) > 1)
-    if not several or not today:
+    inside = [file for file in today if (since is None or file.snapshot >= since) and (until is None or file.snapshot <= until)]
+    if not several or not inside:
         return []
-    table = read_day(lake, "raw", underlying, day, _COLUMNS)
+    table = _rows(lake, underlying, day, inside)
     found: list[Disagreement] = []
     for source in several:
-        rows = table.filter(pc.equal(table["source"], source))
-        begun = {region for of, region in yesterday if of == source}
-        found += _of_source(underlying, source, rows, sorted(by_source[source]), begun, settings, (since, until))
+        first = {
+            region: min((f.snapshot for f in today if (f.source, f.region) == (source, region)), default=None)
+            for region in by_source[source]
+        }
+        expected_from = {region: None if (source, region) in yesterday else at for region, at in first.items()}
+        found += _of_source(underlying, source, table.filter(pc.equal(table["source"], source)), expected_from, settings)
     return found
 
 
+def _rows(lake: Lake, underlying: str, day: dt.date, inside: list[SnapshotFile]) -> pa.Table:
+    """Rows of some snapshots of a day, of its whole file where it is compacted: only what is asked for is read while it is not."""
+    if all(is_snapshot(file.path) for file in inside):
+        paths = [file.path for file in inside]
+        read = zip(paths, lake.files.read_many(paths), strict=True)
+        return pa.concat_tables(
+            from_bytes(data, place=lake.files.place(path), columns=_COLUMNS).replace_schema_metadata(None) for path, data in read
+        )
+    table = read_day(lake, "raw", underlying, day, _COLUMNS)
+    wanted = pa.array(sorted({file.snapshot for file in inside}), table["snapshot"].type)
+    return table.filter(pc.is_in(table["snapshot"], value_set=wanted))
+
+
 def _of_source(
-    underlying: str,
-    source: str,
-    rows: pa.Table,
-    regions: list[str],
-    begun: set[str],
-    settings: RegionSettings,
-    window: tuple[dt.datetime | None, dt.datetime | None],
+    underlying: str, source: str, rows: pa.Table, expected_from: dict[str, dt.datetime | None], settings: RegionSettings
 ) -> list[Disagreement]:
-    low, high = (round(at.timestamp()) * _MICROSECONDS if at else None for at in window)
-    at = rows["snapshot"].cast("int64").to_numpy()
-    first = {region: at[pc.equal(rows["region"], region).to_numpy()].min(initial=np.iinfo(np.int64).max) for region in regions}
-    wanted = (at >= (low if low is not None else at)) & (at <= (high if high is not None else at))
-    inside, rows = np.unique(at[wanted]), rows.filter(pa.array(wanted))
+    """`expected_from`: the grid time from which on a region should have what others have; None = all of them."""
+    regions = sorted(expected_from)
+    inside = np.unique(rows["snapshot"].cast("int64").to_numpy())
     views = {region: _view(rows, region) for region in regions}
     found: list[Disagreement] = []
     medians = {region: _median_known(view) for region, view in views.items()}
     for region in regions:
-        expected = inside if region in begun else inside[inside >= first[region]]
+        begun = expected_from[region]
+        expected = inside if begun is None else inside[inside >= round(begun.timestamp()) * _MICROSECONDS]
         absent = np.setdiff1d(expected, views[region].at)
         if len(absent):
             others = [other for other in regions if other != region and np.isin(absent, views[other].at).any()]
             name = ", ".join(others)
             found.append(Disagreement(underlying, source, "missing", region, name, len(absent), len(expected), 0.0, _utc(absent[-1])))
-        shared = [at for at in inside.tolist() if at in medians[region] and sum(at in known for known in medians.values()) > 1]
+        shared = [at for at in medians[region] if sum(at in known for known in medians.values()) > 1]
         lags = {at: (medians[region][at] - min(known[at] for known in medians.values() if at in known)) / _MICROSECONDS for at in shared}
         late = {at: lag for at, lag in lags.items() if lag > settings.lag_seconds}
         if late:
             worst = max(late, key=lambda at: late[at])
             found.append(Disagreement(underlying, source, "lag", region, "", len(late), len(lags), late[worst], _utc(worst)))
     for one, other in itertools.combinations(regions, 2):
-        found += _marks(underlying, source, (one, views[one]), (other, views[other]), inside, settings)
+        found += _marks(underlying, source, (one, views[one]), (other, views[other]), settings)
     return found
 
 
@@ -168,16 +180,14 @@ def _median_known(view: _View) -> dict[int, float]:
     return {int(at[a]): float(np.median(known[a:b])) for a, b in zip(edges, [*edges[1:], len(at)], strict=True)}
 
 
-def _marks(
-    underlying: str, source: str, one: tuple[str, _View], other: tuple[str, _View], inside: Ints, settings: RegionSettings
-) -> list[Disagreement]:
+def _marks(underlying: str, source: str, one: tuple[str, _View], other: tuple[str, _View], settings: RegionSettings) -> list[Disagreement]:
     left, right = one[1], other[1]
     place = {key: i for i, key in enumerate(right.key.tolist())}
     pairs = [(i, j) for i, key in enumerate(left.key.tolist()) if (j := place.get(key)) is not None]
     if not pairs:
         return []
     a, b = (np.array(side, np.int64) for side in zip(*pairs, strict=True))
-    wanted = np.isin(left.at[a], inside) & ~np.isnan(left.mark[a]) & ~np.isnan(right.mark[b])
+    wanted = ~np.isnan(left.mark[a]) & ~np.isnan(right.mark[b])
     a, b = a[wanted], b[wanted]
     apart = np.abs(left.mark[a] - right.mark[b])
     unlike = (apart > settings.mark_coin) & (apart > settings.mark_share * np.maximum(left.mark[a], right.mark[b]))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from options_agent.alerts.notify import is_open
 from options_agent.alerts.region_watch import watch_regions
+from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.merging import merge_regions
 from options_agent.lake.store import open_lake, read_range, write_snapshot
 from options_agent.quality.judge import judge_day
@@ -89,6 +90,17 @@ def test_marks_that_differ_by_more_than_both_thresholds(lake, live) -> None:
         ("marks", "jp1", "us1", 6, 72),
     ]
     assert found[0].worst == pytest.approx(0.5)
+
+
+def test_compaction_changes_no_answer(lake, live) -> None:
+    harvest(lake, "eu1")
+    harvest(lake, "us1", [0, 1, 4, 5], known_after=200.0)
+    harvest(lake, "jp1", spoil=0.5)
+    windows = ({}, {"since": NOON + 2 * QUARTER}, {"until": NOON + QUARTER})
+    before = [compare_regions(lake, "BTC", DAY, live.regions, **window) for window in windows]
+    compact_raw_day(lake, "BTC", DAY)
+    assert [compare_regions(lake, "BTC", DAY, live.regions, **window) for window in windows] == before
+    assert {one.kind for one in before[0]} == {"missing", "lag", "marks"}
 
 
 def test_the_alert_opens_once_and_closes_when_they_agree_again(lake, live) -> None:
