@@ -19,7 +19,7 @@ DIGITS = 60
 #: The Mills ratio is approximated for arguments from -1 (above, `options_agent.pricing.mills` does not vouch) to infinity.
 MILLS_START = -1
 MILLS_DEGREE = 10
-#: Scale of the map u = (b - 3) / (b + 3), b = a + 1, that takes [-1, infinity) onto [-1, 1).
+#: Scale of the map u = (s - 3) / (s + 3), s = a + 1, that takes [-1, infinity) onto [-1, 1).
 MILLS_SCALE = 3
 #: |s| of atanh: a ratio brought to within [0.70, 1.42] of one has at most 0.2.
 ATANH_SQUARE = mp.mpf("0.0555")
@@ -50,14 +50,17 @@ def mills(a: mp.mpf) -> mp.mpf:
 
 
 def mills_rational() -> tuple[list[mp.mpf], list[mp.mpf]]:
-    """Numerator and denominator, lowest first, both monic: R(a) = N(a) / D(a), degrees 10 and 11, exact as 1/a at infinity."""
+    """Numerator and denominator in s = a + 1, lowest first, both monic: R(a) = N(s) / D(s), degrees 10 and 11, 1/a at infinity.
+
+    In s all coefficients are positive and so is s: sums of positive terms lose no digits.
+    """
     n, unknowns = MILLS_DEGREE, 2 * MILLS_DEGREE + 1
     rows, right = [], []
     for u in chebyshev(unknowns):
-        a = MILLS_SCALE * (1 + u) / (1 - u) + MILLS_START
-        ratio, weight = mills(a), 1 / (abs(a) + 3) ** n
-        rows.append([weight * a**j for j in range(n)] + [-weight * ratio * a**j for j in range(n + 1)])
-        right.append(weight * (ratio * a ** (n + 1) - a**n))
+        s = MILLS_SCALE * (1 + u) / (1 - u)
+        ratio, weight = mills(s + MILLS_START), 1 / (s + MILLS_SCALE) ** n
+        rows.append([weight * s**j for j in range(n)] + [-weight * ratio * s**j for j in range(n + 1)])
+        right.append(weight * (ratio * s ** (n + 1) - s**n))
     solved = list(mp.lu_solve(mp.matrix(rows), mp.matrix(right)))
     return [*solved[:n], mp.mpf(1)], [*solved[n:], mp.mpf(1)]
 

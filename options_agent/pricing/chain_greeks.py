@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from options_agent.pricing.elementary import density, fused, logarithm, octaves
-from options_agent.pricing.mills import LEAST_ARGUMENT, MOST_APART, numerator_and_denominator
+from options_agent.pricing.mills import LEAST_ARGUMENT, numerator_and_denominator
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -68,10 +68,10 @@ def fill_greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_
             value[i] = density(fused(0.5, v[i], x[i]))
         for i in range(BLOCK):
             a, b = abs(x[i]) - 0.5 * v[i], abs(x[i]) + 0.5 * v[i]
-            n_b, n_ab, d_b, d_ab = numerator_and_denominator(a, b)
-            n_a, d_a = fused(-v[i], n_ab, n_b), fused(-v[i], d_ab, d_b)
+            n_a, n_ab, d_a, d_ab = numerator_and_denominator(a, b)
+            n_b, d_b = fused(v[i], n_ab, n_a), fused(v[i], d_ab, d_a)
             share = value[i] / (d_a * d_b)
-            total[i] = (n_b * d_ab - n_ab * d_b) * (share * v[i])
+            total[i] = (n_a * d_ab - n_ab * d_a) * (share * v[i])
             gap[i] = (n_a * d_b if x[i] < 0.0 else n_b * d_a) * share
         for i in range(BLOCK):
             up, inside, apart = call[i], intrinsic[i], x[i]
@@ -79,7 +79,7 @@ def fill_greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_
             paid = total[i] + max(inside if up else -inside, 0.0)
             beyond = gap[i] if below == up else 1.0 - gap[i]
             delta[i] = beyond if up else -beyond
-            reachable = (v[i] > 1e-7) & (v[i] < MOST_APART) & (abs(apart) - 0.5 * v[i] >= LEAST_ARGUMENT)
+            reachable = (v[i] > 1e-7) & (abs(apart) - 0.5 * v[i] >= LEAST_ARGUMENT)
             known = reachable & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
             unknown += 0 if known else 1
             price[i] = paid if known else math.nan

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from options_agent.pricing.chain_greeks import BLOCK
 from options_agent.pricing.elementary import LOG_SQRT_2PI, fused, logarithm, mantissa, octaves
-from options_agent.pricing.mills import LEAST_ARGUMENT, MOST_APART, numerator_and_denominator
+from options_agent.pricing.mills import LEAST_ARGUMENT, numerator_and_denominator
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -105,10 +105,10 @@ def fill_implied(price: Floats, forward: Floats, strike: Floats, years: Floats, 
             for i in range(BLOCK):
                 h = x[i] / v[i]
                 a, b = -0.5 * v[i] - h, 0.5 * v[i] - h
-                n_b, n_ab, d_b, d_ab = numerator_and_denominator(a, b)
+                n_a, n_ab, d_a, d_ab = numerator_and_denominator(a, b)
                 least[i] = a
-                step[i] = (n_b * d_ab - n_ab * d_b) * v[i]
-                other[i] = fused(-v[i], d_ab, d_b) * d_b
+                step[i] = (n_a * d_ab - n_ab * d_a) * v[i]
+                other[i] = fused(v[i], d_ab, d_a) * d_a
             for i in range(BLOCK):  # the difference is step / other
                 near, power = octaves(step[i], other[i])
                 both = step[i] + near
@@ -123,7 +123,7 @@ def fill_implied(price: Floats, forward: Floats, strike: Floats, years: Floats, 
         for i in range(BLOCK):
             total = v[i]
             answer = total / math.sqrt(t[i])
-            settled = (abs(step[i]) < _SETTLED * total) & (least[i] >= LEAST_ARGUMENT) & (total < MOST_APART)
+            settled = (abs(step[i]) < _SETTLED * total) & (least[i] >= LEAST_ARGUMENT)
             known = settled & (value[i] > 1e-290) & (t[i] > 0.0) & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
             unknown += 0 if known else 1
             vol[i] = answer if known else math.nan
