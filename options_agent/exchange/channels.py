@@ -5,11 +5,13 @@ A channel of an instrument is built once for all its subscribers. Names are the 
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.exchange import wire
 from options_agent.exchange.feed import currency_of, index_name
+from options_agent.exchange.past import RESOLUTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +21,14 @@ if TYPE_CHECKING:
 
 #: Market milliseconds between two messages of a channel, by the interval in its name.
 INTERVALS: Final = {"raw": 0, "100ms": 100, "agg2": 1_000}
-_OF_INSTRUMENT: Final = ("ticker", "incremental_ticker", "quote", "book", "perpetual", "chart")
 _KINDS: Final = ("option", "future", "any")
+_INDEX_TOPICS: Final = (
+    "deribit_price_index",
+    "deribit_volatility_index",
+    "estimated_expiration_price",
+    "deribit_price_statistics",
+    "deribit_price_ranking",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,7 @@ class Channel:
     subject: str
     interval: str = "100ms"
     depth: int = 0
+    resolution: str = ""
 
     @property
     def raw(self) -> bool:
@@ -55,14 +64,15 @@ def parse(name: str, market: Market) -> Channel | None:
             interval in INTERVALS and instrument in market.feed.listed and depth.isdigit()
         ):
             return Channel(name, "grouped", instrument, interval, int(depth))
+        case ["chart", "trades", instrument, resolution] if resolution in RESOLUTIONS and instrument in market.feed.listed:
+            return Channel(name, "chart", instrument, resolution=resolution)
         case ["trades", kind, currency, interval] if kind in _KINDS and interval in INTERVALS:
             return Channel(name, "trades_of", f"{kind}.{currency.upper()}", interval)
-        case ["instrument", "state", kind, currency] if kind in _KINDS:
-            return Channel(name, "state", f"{kind}.{currency.upper()}")
-        case [
-            "deribit_price_index" | "deribit_volatility_index" | "estimated_expiration_price" | "deribit_price_statistics" as topic,
-            index,
-        ]:
+        case ["instrument", "state" | "creation" as event, kind, currency] if kind in _KINDS:
+            return Channel(name, event, f"{kind}.{currency.upper()}")
+        case ["announcements"]:
+            return Channel(name, name, "")
+        case [topic, index] if topic in _INDEX_TOPICS:
             return Channel(name, topic, index) if _known_index(market, index) else None
         case ["markprice", "options", index]:
             return Channel(name, "markprice", index) if _known_index(market, index) else None
@@ -135,7 +145,9 @@ def at_once(channel: Channel, market: Market) -> Any | None:
 
 
 def of_index(channel: Channel, market: Market, now_ms: int) -> Any | None:
-    """What a channel of an index carries now; None for other channels."""
+    """What a channel of an index, or of the bars made from it, carries now; None for other channels."""
+    if channel.topic == "chart":
+        return _bar(channel, market)
     family = next((u for u in market.feed.underlyings if index_name(u) == channel.subject), None)
     if family is None or family not in market.feed.index:
         return None
@@ -147,6 +159,9 @@ def of_index(channel: Channel, market: Market, now_ms: int) -> Any | None:
             return {"seconds": 0, "price": price, "is_estimated": True, "timestamp": now_ms}
         case "deribit_price_statistics":
             return {"index_name": channel.subject, "low24h": price, "high24h": price, "change24h": 0.0}
+        case "deribit_price_ranking":
+            told = {"identifier": "box", "enabled": True, "price": price, "original_price": price, "weight": 100.0, "timestamp": now_ms}
+            return [told]
         case "deribit_volatility_index":
             volatility = _volatility(market, family)
             return None if volatility is None else {"timestamp": now_ms, "volatility": volatility, "index_name": channel.subject}
@@ -174,10 +189,21 @@ def _known_index(market: Market, index: str) -> bool:
     return any(index_name(u) == index for u in market.feed.underlyings)
 
 
+def _bar(channel: Channel, market: Market) -> dict[str, Any] | None:
+    """The bar that is being made, of the index behind the instrument."""
+    listed = market.feed.listed.get(channel.subject)
+    if listed is None:
+        return None
+    now, step = market.feed.clock.now(), RESOLUTIONS[channel.resolution]
+    bars = market.past.bars(listed.underlying, now - max(step, dt.timedelta(minutes=10)), now, step)
+    if not bars:
+        return None
+    tick, first, high, low, last = bars[-1]
+    return {"tick": tick, "open": first, "high": high, "low": low, "close": last, "volume": 0.0, "cost": 0.0}
+
+
 def _volatility(market: Market, family: str) -> float | None:
     """The newest volatility index known, percent."""
-    import datetime as dt
-
     now = market.feed.clock.now()
     table = market.feed.source.dvol(family, now - dt.timedelta(hours=3), now)
     return round(table["close"][-1].as_py() * 100, 2) if table.num_rows else None

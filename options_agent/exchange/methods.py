@@ -303,6 +303,21 @@ def get_order_book_by_id(market: Market, params: Params) -> dict[str, Any]:
     return wire.order_book(listed, market.now_ms(), number(params, "depth", 5, 1))
 
 
+def get_trade_volumes(market: Market, _params: Params) -> list[dict[str, Any]]:
+    told = []
+    for currency in sorted({currency_of(u) for u in market.feed.underlyings}):
+        listed = market.feed.of(currency)
+        sums = {
+            right: sum(each.row["volume_24h"] or 0.0 for each in listed if each.kind == "option" and each.row["right"] == right)
+            for right in "CP"
+        }
+        futures = sum(each.row["volume_24h"] or 0.0 for each in listed if each.kind == "future")
+        told.append(
+            {"currency": currency, "calls_volume": sums["C"], "puts_volume": sums["P"], "futures_volume": futures, "spot_volume": 0.0}
+        )
+    return told
+
+
 def public_test(_market: Market, params: Params) -> dict[str, str]:
     if params.get("expected_result") == "exception":
         raise RpcError(-32602, reason="expected exception", param="expected_result")
@@ -330,6 +345,7 @@ METHODS: Final[dict[str, Method]] = {
     "public/get_index_chart_data": get_index_chart_data,
     "public/get_delivery_prices": get_delivery_prices,
     "public/get_volatility_index_data": get_volatility_index_data,
+    "public/get_trade_volumes": get_trade_volumes,
     "public/get_historical_volatility": get_historical_volatility,
     "public/get_funding_rate_history": get_funding_rate_history,
     "public/get_funding_rate_value": get_funding_rate_value,

@@ -29,6 +29,8 @@ _INDEX_TOPICS: Final = (
     "markprice",
     "estimated_expiration_price",
     "deribit_price_statistics",
+    "deribit_price_ranking",
+    "chart",
 )
 _EVERY_MS: Final = 1_000
 #: A close frame with the exchange's code for a heartbeat without answer.
@@ -150,6 +152,10 @@ class Pump:
         for channel in channels.subjects(self._channels, ("state",)):
             if channels.fits(channel, listed):
                 self._send(channel, {"timestamp": stamp, "state": state, "instrument_name": listed.name})
+        if state == "created":
+            for channel in channels.subjects(self._channels, ("creation",)):
+                if channels.fits(channel, listed):
+                    self._send(channel, wire.instrument(listed))
         if state == "closed":
             for name in list(self._of_subject.pop(listed.name, {})):
                 for session in list(self._listeners.get(name, ())):

@@ -12,6 +12,8 @@ from options_agent.contracts import SECONDS_PER_YEAR, coin_of, expiry_kind, form
 from options_agent.exchange.feed import index_name, ms
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from options_agent.exchange.feed import Listed
 
 _FEES: Final = {"option": (0.0003, 0.0003), "future": (0.0, 0.0005)}
@@ -186,11 +188,12 @@ def _forward_name(listed: Listed) -> str:
 def _rho(listed: Listed) -> float:
     """USD per point of the rate: strike x years x N(+-d2) / 100."""
     row = listed.row
-    forward, volatility = row["forward"] or row["index"], row["mark_iv"]
+    forward, volatility, strike = float(row["forward"] or row["index"] or 0.0), float(row["mark_iv"] or 0.0), float(row["strike"] or 0.0)
     if not forward or not volatility or listed.expiry is None:
         return 0.0
-    years = max((listed.expiry - row["ts"]).total_seconds(), 1.0) / SECONDS_PER_YEAR
+    known: dt.datetime = row["ts"]
+    years = max((listed.expiry - known).total_seconds(), 1.0) / SECONDS_PER_YEAR
     deviation = volatility * math.sqrt(years)
-    d2 = math.log(forward / row["strike"]) / deviation - deviation / 2
+    d2 = math.log(forward / strike) / deviation - deviation / 2
     sign = 1.0 if row["right"] == "C" else -1.0
-    return round(sign * float(row["strike"]) * years * 0.5 * math.erfc(-sign * d2 / math.sqrt(2.0)) / 100, 5)
+    return round(sign * strike * years * 0.5 * math.erfc(-sign * d2 / math.sqrt(2.0)) / 100, 5)
