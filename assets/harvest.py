@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh, tell_run
+from assets.shared import ONE_RUN, OWNERS, RETRY, counts, each_partition, fresh_by_schedule, tell_run
 from dagster_project.partitions import market_days, underlying_and_day, underlyings
 from resources.desk import Desk
 
@@ -28,7 +28,7 @@ class HarvestConfig(dg.Config):
     retry_policy=RETRY,
     backfill_policy=ONE_RUN,
     pool="exchange",
-    freshness_policy=fresh(warn=dt.timedelta(minutes=40), fail=dt.timedelta(hours=2)),
+    freshness_policy=fresh_by_schedule(),
 )
 def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> Iterator[dg.MaterializeResult]:
     """Raw option chains, one immutable Parquet file per snapshot, with index prices, DVOL and funding beside them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from options_agent.progress import report_progress
 from options_agent.settings import LIVE_SOURCES, load_settings
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Iterator
 
     from options_agent.lake.receipts import Receipt
@@ -31,6 +31,14 @@ _DAYS_DRAWN = 180
 def fresh(warn: dt.timedelta, fail: dt.timedelta) -> dg.FreshnessPolicy | None:
     """How old an asset may grow; None where the configured source has an end, and so nothing new to expect."""
     return dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn) if load_settings().source in LIVE_SOURCES else None
+
+
+def fresh_by_schedule() -> dg.FreshnessPolicy | None:
+    """As `quality.freshness` has it: warn where quotes are late, fail where they are stale."""
+    settings = load_settings()
+    late = dt.timedelta(minutes=settings.live_interval_minutes + settings.alerts.gap_grace_minutes)
+    stale = late + settings.freshness.stale_intervals * dt.timedelta(minutes=settings.live_interval_minutes)
+    return fresh(warn=late, fail=stale)
 
 
 def each_partition(context: dg.AssetExecutionContext, stage: str, work: Callable[[str], Receipt]) -> Iterator[tuple[str, Receipt]]:

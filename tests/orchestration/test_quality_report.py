@@ -12,8 +12,10 @@ import pytest
 from dagster_project.definitions import defs
 from jobs.desk_jobs import LATEST, ranged
 from options_agent.alerts.notify import is_open
+from options_agent.lake.events import Event, record_event
 from options_agent.lake.store import open_lake, write_snapshot
 from options_agent.settings import load_settings
+from sensors.alarms import harvest_gap
 from tests.chains import chain
 from tests.orchestration.test_schedules import tick
 
@@ -80,3 +82,19 @@ def test_the_report_of_a_day_is_in_the_assets_metadata(settings, instance) -> No
     assert Path(str(told["page"].value)).read_text(encoding="utf-8").startswith("<!doctype html>")
     assert "data:image/svg+xml;base64," in str(told["coverage"].value)
     assert told["rows_in"].value == told["clean"].value + told["quarantined"].value  # type: ignore[operator]
+
+
+def test_what_a_long_running_harvester_wrote_is_told_to_the_asset_once(settings, instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTIONS_AGENT_SOURCE", "deribit")
+    live, now = load_settings(), dt.datetime.now(dt.UTC)
+    lake, at = open_lake(live), now.replace(second=0, microsecond=0) - dt.timedelta(minutes=now.minute % 15)
+    write_snapshot(lake, chain(at, contracts=4, source="deribit"))
+    quiet = harvest_gap(dg.build_sensor_context(instance=instance))
+    assert isinstance(quiet, dg.SkipReason), "nobody runs beside the orchestrator"
+    record_event(lake, "deribit", "local", Event(now, "alive"))
+    told = harvest_gap(dg.build_sensor_context(instance=instance))
+    assert isinstance(told, dg.SensorResult)
+    (event,) = told.asset_events
+    assert (event.asset_key, event.partition) == (dg.AssetKey("option_quotes"), f"{at.date()}|BTC")
+    again = harvest_gap(dg.build_sensor_context(instance=instance, cursor=told.cursor))
+    assert isinstance(again, dg.SkipReason)
