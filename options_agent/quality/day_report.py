@@ -55,7 +55,7 @@ def day_report(lake: Lake, underlying: str, day: dt.date, *, settings: Settings,
 
     Returns:
         `rows` (in, clean, quarantined, by rule; None where the day is not judged), `examples`, `gaps`, `harvesters`, `regions`,
-        `sweeps`, `coverage`, `thresholds`.
+        `sweeps`, `coverage`, `thresholds`, and `learnt`: what was learnt from history in place of fixed ones.
 
     Raises:
         DataError: nothing is known of the day, or a compacted file is damaged.
@@ -85,6 +85,7 @@ def day_report(lake: Lake, underlying: str, day: dt.date, *, settings: Settings,
         "sweeps": _sweeps(sweeps),
         "coverage": _coverage(presence, day),
         "thresholds": _thresholds(settings),
+        "learnt": receipt.details.get("learnt") if receipt else None,
     }
 
 
