@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -126,6 +127,7 @@ class QualitySettings(_Group):
     late_seconds: float = Field(3_600.0, description="how long after its snapshot a row may have become known")
     smile_z: float = Field(12.0, description="robust z-score of IV against the fitted smile")
     smile_points: float = Field(0.25, description="least distance from the smile, decimal volatility, for an outlier")
+    learn_thresholds: bool = Field(True, description="learn smile_points by underlying and tenor from the weeks before; never above it")
     arbitrage_coin: float = Field(0.001, description="executable static-arbitrage profit, coin, beyond which a row is not believed")
     parity_coin: float = Field(0.02, description="executable profit against the forward, coin; the sweep is not instantaneous")
     max_quarantine_rate: float = Field(0.05, description="share of a day's rows in quarantine that fails the blocking check")
@@ -144,9 +146,7 @@ class RegionSettings(_Group):
 
     mark_coin: float = Field(0.002, ge=0, description="difference of marks of one contract and snapshot, coin")
     mark_share: float = Field(0.05, ge=0, description="and as a share of the larger mark; both must be passed")
-    lag_seconds: float = Field(
-        120.0, gt=0, description="how much later than the first region a snapshot may be known, median of rows"
-    )
+    lag_seconds: float = Field(120.0, gt=0, description="how much later than the first region a snapshot may be known, median of rows")
     watched_intervals: int = Field(8, ge=1, description="grid times, back from now, that the check and its alert look at")
 
 
@@ -162,11 +162,82 @@ class BacktestSettings(_Group):
     settlement_max_distance_minutes: int = Field(180, description="how far the nearest price may lie from expiry")
 
 
+class EmailRoute(_Group):
+    """Mail by SMTP. The server's certificate is verified, against `ca_file` where its authority is one's own."""
+
+    kind: Literal["email"] = "email"
+    host: str
+    port: int = 587
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    user: str | None = None
+    password: SecretStr | None = None
+    sender: str
+    to: tuple[str, ...] = Field(min_length=1)
+    ca_file: Path | None = None
+    timeout_seconds: float = 20.0
+
+
+class WebhookRoute(_Group):
+    """JSON by POST. With a secret, the header `X-Options-Agent-Signature` holds `sha256=` and the HMAC of the body."""
+
+    kind: Literal["webhook"] = "webhook"
+    url: SecretStr
+    secret: SecretStr | None = None
+    timeout_seconds: float = 10.0
+
+
+class AppriseRoute(_Group):
+    """Any service that apprise knows."""
+
+    kind: Literal["apprise"] = "apprise"
+    url: SecretStr
+
+
+Severity = Literal["info", "warning", "failure"]
+
+
+class AlertRule(_Group):
+    """What happens to alerts whose key fits `what`; of several rules the first that fits counts."""
+
+    what: str = Field("*", min_length=1, description="pattern over keys: gap/*, run/*, regions/BTC/*")
+    severity: Severity | None = Field(None, description="in place of the alert's own")
+    routes: tuple[str, ...] | None = Field(None, description="names of routes, `file` among them; all by default, none where empty")
+    quiet: str | None = Field(
+        None, pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$", description="22:00-07:00: held until it ends"
+    )
+    time_zone: str = "UTC"
+    through: Severity = Field("failure", description="least severity that is told in quiet hours too")
+    group_seconds: float = Field(0.0, ge=0, description="wait so long for others and tell them together")
+    escalate_minutes: float | None = Field(None, gt=0, description="still open after so long: told to `escalate_to`, as a failure")
+    escalate_to: tuple[str, ...] = ()
+    repeat_minutes: float | None = Field(None, gt=0, description="and again every so often while it stays open")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"no time zone is called {name!r}") from None
+        return name
+
+
 class AlertSettings(_Group):
-    """Where alerts go. A file and the log always; any apprise URL besides."""
+    """Where alerts go, and by which rules (docs/alerts.md). The file and the log always; any apprise URL besides."""
 
     urls: tuple[SecretStr, ...] = ()
     gap_grace_minutes: float = Field(5.0, ge=0, description="how late a snapshot may be before a gap is open")
+    routes: dict[str, Annotated[EmailRoute | WebhookRoute | AppriseRoute, Field(discriminator="kind")]] = {}
+    rules: tuple[AlertRule, ...] = ()
+    rules_file: Path | None = Field(None, description="TOML with tables `routes` and `rules`, in place of the two above")
+
+    @model_validator(mode="after")
+    def _routes_exist(self) -> Self:
+        known = {"file", *self.routes}
+        for rule in self.rules:
+            if unknown := sorted({*(rule.routes or ()), *rule.escalate_to} - known):
+                raise ValueError(f"rule {rule.what!r} names unknown routes {unknown}; there are {sorted(known)}")
+        return self
 
 
 class RetentionSettings(_Group):

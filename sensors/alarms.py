@@ -20,14 +20,14 @@ def harvest_gap(context: dg.SensorEvaluationContext) -> dg.SkipReason | dg.Senso
     repeat nothing. What a long-running harvester wrote, beside the orchestrator, is told to the asset, whose freshness it is.
     """
     from options_agent.alerts.gap_watch import watch_gaps
-    from options_agent.alerts.notify import deliver_pending
+    from options_agent.alerts.notify import tick
     from options_agent.lake.store import open_lake
     from options_agent.settings import load_settings
 
     settings, now = load_settings(), dt.datetime.now(dt.UTC)
     lake = open_lake(settings)
     watched = watch_gaps(lake, settings, now)
-    deliver_pending(settings)
+    tick(settings)
     if not watched:
         return dg.SkipReason(f"source {settings.source!r} is not live: nothing to watch")
     says = "; ".join(f"{w.underlying}: {w.state}" + (f", overdue by {w.overdue}" if w.overdue else "") for w in watched)

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from options_agent.alerts.state import Notice
-    from options_agent.settings import Settings
+    from options_agent.settings import AlertSettings, Settings
 
 log = logging.getLogger("options_agent.alerts")
 
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "failure": logging.ERROR}
+
+
+class RefusedError(ServiceError):
+    """The channel will never take this notice: trying again is of no use."""
 
 
 class Channel(Protocol):
@@ -37,6 +41,7 @@ class Channel(Protocol):
         """Deliver one notice.
 
         Raises:
+            RefusedError: it was refused for good.
             ServiceError: it was not taken; a later call may try again.
         """
 
@@ -75,18 +80,19 @@ class AppriseUrl:
     """One apprise URL: mail, chat, webhook, whatever apprise speaks."""
 
     url: SecretStr
-    position: int
+    place: str
+    name: str = ""
 
     @property
     def id(self) -> str:
-        """A hash of the URL."""
-        return hashlib.sha256(self.url.get_secret_value().encode()).hexdigest()[:16]
+        """The route's name, else a hash of the URL."""
+        return self.name or hashlib.sha256(self.url.get_secret_value().encode()).hexdigest()[:16]
 
     def send(self, notice: Notice) -> None:
         """See `Channel.send`. The title carries the notice's number, so that a repeat can be told from news."""
         from apprise import Apprise, NotifyType
 
-        place = f"alerts.urls[{self.position}]"
+        place = self.place
         service = Apprise()
         if not service.add(self.url.get_secret_value()):
             raise ServiceError("not a URL apprise understands", place=place, remedy="see https://github.com/caronc/apprise for its forms")
@@ -99,7 +105,24 @@ class AppriseUrl:
             )
 
 
-def channels_of(settings: Settings) -> list[Channel]:
-    """The channels in force: the file first, then the URLs."""
-    urls = [AppriseUrl(url, position) for position, url in enumerate(settings.alerts.urls)]
-    return [FileAndLog(settings.home / "logs" / "alerts.jsonl"), *urls]
+def channels_of(settings: Settings, alerts: AlertSettings | None = None) -> list[Channel]:
+    """The channels in force: the file first, then the URLs, then the named routes.
+
+    Args:
+        settings: of the desk.
+        alerts: the settings of alerts where they come from elsewhere (a file of rules).
+    """
+    from options_agent.alerts.routes import Email, Webhook
+
+    alerts = alerts or settings.alerts
+    channels: list[Channel] = [FileAndLog(settings.home / "logs" / "alerts.jsonl")]
+    channels += [AppriseUrl(url, f"alerts.urls[{position}]") for position, url in enumerate(alerts.urls)]
+    for name, route in alerts.routes.items():
+        match route.kind:
+            case "email":
+                channels.append(Email(name, route, settings.network))
+            case "webhook":
+                channels.append(Webhook(name, route, settings.network))
+            case "apprise":
+                channels.append(AppriseUrl(route.url, f"alerts.routes.{name}", name))
+    return channels

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import archive, backfill, exchange, harvest, history, imports, quality
+from options_agent.cli import alerts, archive, backfill, exchange, harvest, history, imports, quality
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -29,6 +29,7 @@ app.command(name="agreement")(backfill.agreement_command)
 app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
 app.command(name="quality")(quality.quality_command)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
 
