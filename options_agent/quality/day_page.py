@@ -175,9 +175,11 @@ def skew_svg(document: Document) -> str:
     midnight = dt.datetime.combine(dt.date.fromisoformat(document["day"]), dt.time(), dt.UTC)
     regions = sorted({f"{one['source']}/{one['region']}" for one in listed})
     parts = []
+    last = float("inf")
     for seconds in (0, 1, 10, 100, 1_000, 10_000):
         y = high - 4 - (high - 12) * math.log10(1.0 + seconds) / top
-        if y >= 4:
+        if 4 <= y <= last - 12:  # labels do not overlap
+            last = y
             parts.append(f'<line x1="{_LEFT}" x2="{_LEFT + _WIDE}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
             parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{seconds:,} s</text>')
     for one in listed:
