@@ -14,8 +14,8 @@ def code_sha256() -> str:
     root = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for folder in ("backtest", "strategies", "pricing"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -65,11 +65,14 @@ class BacktestResult:
 
 
 def fills_table(fills: NDArray[np.float64], history: History, settlement: Settlement) -> pa.Table:
-    """Fills: trade, leg, kind, ts (microseconds), snapshot, row (-1: settled), instrument, contracts (sold < 0), price, fee, index.
+    """Fills: trade, leg, kind, ts (microseconds), snapshot, row (-1: settled), instrument, contracts (sold < 0), price, fee, index, mid.
 
-    The index is the snapshot's, and the delivery price where a contract settled.
+    The index is the snapshot's, and the delivery price where a contract settled. The mid is of the row's quotes, null where either side
+    is missing or the contract settled: what crossing the spread cost is price less mid.
     """
-    snapshot, contract = fills[:, 3].astype(np.int64), fills[:, 5].astype(np.int64)
+    snapshot, row, contract = (fills[:, n].astype(np.int64) for n in (3, 4, 5))
+    bid, ask = (np.asarray(quotes)[np.maximum(row, 0)].astype(np.float64) for quotes in (history.bid, history.ask))
+    quoted = (row >= 0) & (bid > 0) & (ask > 0)
     index = np.where(fills[:, 2] == FILL_SETTLE, settlement.price[contract], np.asarray(history.index)[snapshot])
     return pa.table(
         {
@@ -78,12 +81,13 @@ def fills_table(fills: NDArray[np.float64], history: History, settlement: Settle
             "kind": _names(FILL_KINDS, fills[:, 2]),
             "ts": _stamps(fills[:, 9].astype(np.int64)),
             "snapshot": _stamps(np.asarray(history.snapshot)[snapshot]),
-            "row": pa.array(fills[:, 4].astype(np.int64)),
+            "row": pa.array(row),
             "instrument": pa.array([history.instruments[c] for c in contract], pa.string()),
             "contracts": pa.array(fills[:, 6]),
             "price": pa.array(fills[:, 7]),
             "fee": pa.array(fills[:, 8]),
             "index": pa.array(index),
+            "mid": pa.array((bid + ask) / 2, mask=~quoted),
             "contract": pa.array(contract),
         }
     )

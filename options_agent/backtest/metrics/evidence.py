@@ -1,0 +1,70 @@
+"""What metrics are read off: a run's tables as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from options_agent.backtest.metrics import trades
+from options_agent.backtest.metrics.grid import daily_returns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Currency = Literal["coin", "usd"]
+CURRENCIES: Final[tuple[Currency, ...]] = ("coin", "usd")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What metrics are read off: a run's tables as arrays, made once each."""
+
+    trade_rows: pa.Table
+    equity_rows: pa.Table
+    fill_rows: pa.Table
+
+    @cached_property
+    def ts(self) -> NDArray[np.int64]:
+        """Times of the equity, microseconds UTC."""
+        return np.asarray(self.equity_rows["ts"].combine_chunks().cast(pa.int64()))
+
+    @cached_property
+    def closed(self) -> trades.ClosedTrades:
+        """Trades that are over."""
+        return trades.closed_trades(self.trade_rows)
+
+    @cached_property
+    def fills(self) -> trades.Fills:
+        """Every fill."""
+        return trades.fills_of(self.fill_rows)
+
+    @cached_property
+    def _returns(self) -> dict[Currency, NDArray[np.float64]]:
+        return {c: daily_returns(self.ts, self.equity(c)) for c in CURRENCIES}
+
+    def equity(self, currency: Currency) -> NDArray[np.float64]:
+        """Equity at each time."""
+        return np.asarray(self.equity_rows[f"equity_{currency}"].to_numpy())
+
+    def returns(self, currency: Currency) -> NDArray[np.float64]:
+        """Daily returns; none where there are too few, or after ruin."""
+        return self._returns[currency]
+
+    def profits(self, currency: Currency) -> NDArray[np.float64]:
+        """Profits of closed trades after fees."""
+        return self.closed.profit_coin if currency == "coin" else self.closed.profit_usd
+
+    def column(self, name: str) -> NDArray[np.float64] | None:
+        """A column of the equity table; None where this run has none of it."""
+        if name not in self.equity_rows.column_names:
+            return None
+        return np.asarray(self.equity_rows[name].to_numpy(zero_copy_only=False))
+
+    def margin_share(self) -> NDArray[np.float64] | None:
+        """Initial margin over equity at each time, where the run knows margin."""
+        margin = self.column("margin_coin")
+        return None if margin is None else margin / self.equity("coin")

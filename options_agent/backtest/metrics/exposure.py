@@ -1,0 +1,37 @@
+"""What the account was exposed to, weighted by time: a step counts by the state it starts in. NaN where a run does not have it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from options_agent.backtest.metrics.grid import DAY_US, YEAR_DAYS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[np.bool_] | None) -> float:
+    """Mean over time of what stands in `values` from each time on; steps of unknown (NaN) value are left out."""
+    if values is None or ts.size < 2:
+        return math.nan
+    held, width = values[:-1].astype(np.float64), np.diff(ts)
+    known = np.isfinite(held)
+    return float(np.average(held[known], weights=width[known])) if width[known].any() else math.nan
+
+
+def peak(values: NDArray[np.float64] | NDArray[np.int64] | None) -> float:
+    """The largest known value; NaN of none."""
+    if values is None or values.size == 0 or np.isnan(values).all():
+        return math.nan
+    return float(np.nanmax(values))
+
+
+def turnover(ts: NDArray[np.int64], equity: NDArray[np.float64], contracts: NDArray[np.float64]) -> float:
+    """Contracts traded (one is an option on one coin) a year, over the mean equity in coin; NaN of no time or a mean not above 0."""
+    if ts.size < 2:
+        return math.nan
+    years, held = float(ts[-1] - ts[0]) / DAY_US / YEAR_DAYS, over_time(ts, equity)
+    return float(np.abs(contracts).sum()) / held / years if held > 0 else math.nan
