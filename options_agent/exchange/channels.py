@@ -6,6 +6,7 @@ A channel of an instrument is built once for all its subscribers. Names are the 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +15,12 @@ from options_agent.exchange.feed import currency_of, index_name
 from options_agent.exchange.past import RESOLUTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from options_agent.exchange.feed import Listed
     from options_agent.exchange.methods import Market
 
 #: Market milliseconds between two messages of a channel, by the interval in its name.
 INTERVALS: Final = {"raw": 0, "100ms": 100, "agg2": 1_000}
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _KINDS: Final = ("option", "future", "any")
 _INDEX_TOPICS: Final = (
     "deribit_price_index",
@@ -50,6 +50,8 @@ class Channel:
 
 def parse(name: str, market: Market) -> Channel | None:
     """A channel by its name; None where the exchange has no such one."""
+    if not _PLAIN.fullmatch(name):
+        return None
     parts = name.split(".")
     match parts:
         case ["ticker" | "perpetual" | "trades" as topic, instrument, interval] if (
@@ -178,11 +180,6 @@ def fits(channel: Channel, listed: Listed) -> bool:
     """Whether a `kind.currency` channel is about an instrument."""
     kind, _, currency = channel.subject.partition(".")
     return kind in {"any", listed.kind} and currency in {"ANY", currency_of(listed.underlying), listed.underlying}
-
-
-def subjects(channels: dict[str, Channel], topics: tuple[str, ...]) -> Iterator[Channel]:
-    """The channels of some topics."""
-    return (channel for channel in channels.values() if channel.topic in topics)
 
 
 def _known_index(market: Market, index: str) -> bool:

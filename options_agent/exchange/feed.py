@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 from options_agent.contracts import coin_of, format_date, settlement_of, specification
 from options_agent.errors import DataError
 from options_agent.exchange.books import Book
+from options_agent.exchange.chain import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from options_agent.exchange.chain import Row
     from options_agent.market.clock import Clock
     from options_agent.market.sources import Source
 
@@ -26,8 +28,6 @@ _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 #: Of a quote row, what an update is recognised by.
 _WATCHED: Final = ("bid", "ask", "mark", "bid_size", "ask_size", "mark_iv", "forward", "index", "open_interest")
 _DEFAULT_TICK: Final = 0.0001
-
-Row = dict[str, Any]
 
 
 def ms(at: dt.datetime) -> int:
@@ -57,17 +57,20 @@ class Listed:
     number: int
     row: Row
     tick: float
+    forward_name: str = "index_price"
     changed_ms: int = 0
     book: Book = field(default_factory=Book)
 
 
 @dataclass(slots=True)
 class _Tape:
-    """Snapshots of one underlying that are still to come."""
+    """Snapshots of one underlying that are still to come; `vain` and `quiet`: last asked without a new one, none before."""
 
     coming: Iterator[pa.Table] | None
     ahead: pa.Table | None = None
     seen: int = 0
+    vain: dt.datetime | None = None
+    quiet: dt.datetime | None = None
 
 
 class Feed:
@@ -97,10 +100,10 @@ class Feed:
         states: list[tuple[Listed, str]] = []
         for underlying in self.underlyings:
             table = self._newest(underlying, now)
-            if table is not None:
-                self._take(
-                    underlying, table.filter(pc.invert(pc.is_in(table["instrument"], pa.array(expired, pa.string())))), now, changed, states
-                )
+            if table is not None and expired:
+                table = table.filter(pc.invert(pc.is_in(table["instrument"], pa.array(expired, pa.string()))))
+            if table is not None and table.num_rows:
+                self._take(underlying, table, now, changed, states)
         for gone in [each for each in self.listed.values() if (each.expiry is not None and each.expiry <= now) or each.name in expired]:
             del self.listed[gone.name]
             del self.by_number[gone.number]
@@ -123,6 +126,8 @@ class Feed:
         if tape is None:
             tape = self._tapes[underlying] = _Tape(None if self.source.live else self._from(underlying, now))
         if tape.coming is None:
+            if tape.quiet is not None and now < tape.quiet:
+                return None
             table = self.source.latest(underlying, now)
         else:
             table = None
@@ -133,8 +138,10 @@ class Feed:
                     break
                 table, tape.ahead = tape.ahead, None
         if table is None or not table.num_rows or (stamp := table["snapshot"][0].value) == tape.seen:
+            tape.vain = now
             return None
-        tape.seen = stamp
+        # Chains come at the source's interval, this one since we last asked in vain: there is none before that long after it.
+        tape.seen, tape.quiet = stamp, tape.vain + self.source.interval(underlying) if tape.vain is not None else None
         return table
 
     def _from(self, underlying: str, now: dt.datetime) -> Iterator[pa.Table]:
@@ -148,7 +155,7 @@ class Feed:
         present = {each.name for each in self.listed.values() if each.underlying == underlying and each.kind == "option"}
         stamp = ms(now)
         forwards: dict[dt.datetime, float] = {}
-        for row in table.to_pylist():
+        for row in rows_of(table):
             if row["expiry"] is None or row["expiry"] <= now:
                 continue
             name = row["instrument"]
@@ -201,6 +208,8 @@ class Feed:
                 "index": self.index[underlying],
                 "open_interest": 1_000_000.0,
                 "volume_24h": 1_000.0,
+                "least": round(price * 0.5, 6),
+                "most": round(price * 1.5 + 0.01, 6),
             }
             if listed is None:
                 listed = self._list(name, "future", underlying, ends, row, stamp)
@@ -215,7 +224,10 @@ class Feed:
     def _list(self, name: str, kind: str, underlying: str, expiry: dt.datetime | None, row: Row, stamp: int) -> Listed:
         self._numbers += 1
         spec = specification(underlying)
-        listed = Listed(name, kind, underlying, expiry, stamp, 100_000 + self._numbers, row, spec.tick if spec else _DEFAULT_TICK)
+        tick = spec.tick if spec else _DEFAULT_TICK
+        listed = Listed(name, kind, underlying, expiry, stamp, 100_000 + self._numbers, row, tick)
+        if expiry is not None:
+            listed.forward_name = f"SYN.{underlying}-{format_date(expiry)}"
         self.listed[name] = listed
         self.by_number[listed.number] = listed
         return listed

@@ -298,7 +298,7 @@ def get_index_chart_data(market: Market, params: Params) -> list[list[float]]:
 
 def get_order_book_by_id(market: Market, params: Params) -> dict[str, Any]:
     listed = market.feed.by_number.get(number(params, "instrument_id"))
-    if listed is None:
+    if listed is None or listed.name in market.faults.vanished:
         raise RpcError(13020, reason="instrument not found", param="instrument_id")
     return wire.order_book(listed, market.now_ms(), number(params, "depth", 5, 1))
 

@@ -379,6 +379,7 @@ def _stats(box: Box) -> dict[str, Any]:
         "messages": told.messages,
         "busy_seconds": round(told.busy_seconds, 3),
         "behind_seconds": round(told.behind_seconds, 3),
+        "late_rounds": told.late_rounds,
         "calls": sum(account.charged for account in box.accounts.values()),
         "refused": sum(account.refused for account in box.accounts.values()),
         "errors": {str(code): count for code, count in sorted(box.errors.items())},

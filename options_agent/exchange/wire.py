@@ -5,15 +5,12 @@ Volatility is in percent but in `markprice.options`; a missing side is null in p
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Final
 
-from options_agent.contracts import SECONDS_PER_YEAR, coin_of, expiry_kind, format_date, settlement_of, specification
+from options_agent.contracts import coin_of, expiry_kind, settlement_of, specification
 from options_agent.exchange.feed import index_name, ms
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from options_agent.exchange.feed import Listed
 
 _FEES: Final = {"option": (0.0003, 0.0003), "future": (0.0, 0.0005)}
@@ -32,8 +29,8 @@ def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
         "instrument_name": listed.name,
         "last_price": row["mark"],
         "settlement_price": row["mark"],
-        "min_price": round((row["mark"] or 0.0) * 0.5, 6),
-        "max_price": round((row["mark"] or 0.0) * 1.5 + 0.01, 6),
+        "min_price": row["least"],
+        "max_price": row["most"],
         "open_interest": row["open_interest"] or 0.0,
         "mark_price": row["mark"] or 0.0,
         "best_ask_price": row["ask"],
@@ -45,17 +42,17 @@ def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
     if listed.kind == "option":
         told |= {
             "underlying_price": row["forward"] or row["index"],
-            "underlying_index": _forward_name(listed),
+            "underlying_index": listed.forward_name,
             "interest_rate": 0.0,
-            "mark_iv": _percent(row["mark_iv"]),
-            "bid_iv": _percent(row["bid_iv"]) if row["bid"] is not None else 0.0,
-            "ask_iv": _percent(row["ask_iv"]) if row["ask"] is not None else 0.0,
+            "mark_iv": row["mark_pc"],
+            "bid_iv": row["bid_pc"],
+            "ask_iv": row["ask_pc"],
             "greeks": {
                 "delta": row["delta"] or 0.0,
                 "gamma": row["gamma"] or 0.0,
                 "vega": row["vega"] or 0.0,
                 "theta": row["theta"] or 0.0,
-                "rho": _rho(listed),
+                "rho": row["rho"],
             },
         }
     elif listed.expiry is None:
@@ -89,9 +86,9 @@ def summary(listed: Listed, now_ms: int) -> dict[str, Any]:
     }
     if listed.kind == "option":
         told |= {
-            "mark_iv": _percent(row["mark_iv"]),
+            "mark_iv": row["mark_pc"],
             "interest_rate": 0.0,
-            "underlying_index": _forward_name(listed),
+            "underlying_index": listed.forward_name,
             "underlying_price": row["forward"] or row["index"],
         }
     elif listed.expiry is None:
@@ -157,18 +154,20 @@ def order_book(listed: Listed, now_ms: int, depth: int) -> dict[str, Any]:
 
 def quote(listed: Listed, now_ms: int) -> dict[str, Any]:
     """What the channels `quote.*` carry."""
-    full = ticker(listed, now_ms)
-    names = ("timestamp", "instrument_name", "best_ask_price", "best_bid_price", "best_ask_amount", "best_bid_amount")
-    return {name: full[name] for name in names}
+    row = listed.row
+    return {
+        "timestamp": now_ms,
+        "instrument_name": listed.name,
+        "best_ask_price": row["ask"],
+        "best_bid_price": row["bid"],
+        "best_ask_amount": (row["ask_size"] or 0.0) if row["ask"] is not None else 0.0,
+        "best_bid_amount": (row["bid_size"] or 0.0) if row["bid"] is not None else 0.0,
+    }
 
 
 def first_change(listed: Listed) -> int:
     """The change id a book starts from."""
     return 10_000_000 + listed.number * 10_000
-
-
-def _percent(volatility: float | None) -> float:
-    return round(volatility * 100, 4) if volatility is not None else 0.0
 
 
 def _usd(listed: Listed) -> float:
@@ -179,21 +178,3 @@ def _quote_currency(listed: Listed) -> str:
     if settlement_of(listed.underlying) == "usdc":
         return "USDC"
     return coin_of(listed.underlying) if listed.kind == "option" else "USD"
-
-
-def _forward_name(listed: Listed) -> str:
-    return f"SYN.{listed.underlying}-{format_date(listed.expiry)}" if listed.expiry else "index_price"
-
-
-def _rho(listed: Listed) -> float:
-    """USD per point of the rate: strike x years x N(+-d2) / 100."""
-    row = listed.row
-    forward, volatility, strike = float(row["forward"] or row["index"] or 0.0), float(row["mark_iv"] or 0.0), float(row["strike"] or 0.0)
-    if not forward or not volatility or listed.expiry is None:
-        return 0.0
-    known: dt.datetime = row["ts"]
-    years = max((listed.expiry - known).total_seconds(), 1.0) / SECONDS_PER_YEAR
-    deviation = volatility * math.sqrt(years)
-    d2 = math.log(forward / strike) / deviation - deviation / 2
-    sign = 1.0 if row["right"] == "C" else -1.0
-    return round(sign * strike * years * 0.5 * math.erfc(-sign * d2 / math.sqrt(2.0)) / 100, 5)

@@ -79,7 +79,7 @@ class SyntheticSource:
         self._region = region
         self._market = LatentMarket(settings.seed)
         self._listings = {name: Listings(name, partial(self._spot_at_eight, coin)) for coin, name in enumerate(COINS)}
-        self._listed: tuple[str, dt.date, Board] | None = None
+        self._listed: dict[str, tuple[dt.date, Board]] = {}
 
     def underlyings(self) -> tuple[str, ...]:
         """BTC and ETH."""
@@ -223,10 +223,10 @@ class SyntheticSource:
 
     def _board(self, underlying: str, at: dt.datetime) -> Board:
         """Contracts listed at a time; they change at 08:00 only."""
-        key = (underlying, (at - dt.timedelta(hours=8)).date())
-        if self._listed is None or self._listed[:2] != key:
-            self._listed = (*key, board(self._listings[underlying].contracts(at)))
-        return self._listed[2]
+        day, kept = (at - dt.timedelta(hours=8)).date(), self._listed.get(underlying)
+        if kept is None or kept[0] != day:
+            kept = self._listed[underlying] = (day, board(self._listings[underlying].contracts(at)))
+        return kept[1]
 
     def _series(
         self, start: dt.datetime, end: dt.datetime, of: Callable[[DayPath], NDArray[np.float64]]
