@@ -39,9 +39,9 @@ RESULT = REPOSITORY / "benchmarks" / "results" / "storage.json"
 REPEATS = 7
 #: Name, folder, first and last instant. Full chains of BTC; the tardis chains have no bid and ask prices.
 WORLDS = {
-    "hourly chain of a day (tardis, 2024-09-01)": ("tardis_hourly", dt.datetime(2024, 9, 1), dt.datetime(2024, 9, 2)),
-    "6-hourly chains of a month (2026-01)": ("deribit_6h_2026", dt.datetime(2026, 1, 1), dt.datetime(2026, 2, 1)),
-    "live book summaries, 1 to 3 a day (2025-12)": ("samples/book_summary_15min", dt.datetime(2025, 12, 1), dt.datetime(2026, 1, 1)),
+    "hourly chain of a day (tardis, 2024-09-01)": ("tardis_hourly", dt.datetime(2024, 9, 1), dt.datetime(2024, 9, 2)),  # noqa: DTZ001 - compared with naive ones
+    "6-hourly chains of a month (2026-01)": ("deribit_6h_2026", dt.datetime(2026, 1, 1), dt.datetime(2026, 2, 1)),  # noqa: DTZ001 - compared with naive ones
+    "live book summaries, 1 to 3 a day (2025-12)": ("samples/book_summary_15min", dt.datetime(2025, 12, 1), dt.datetime(2026, 1, 1)),  # noqa: DTZ001 - compared with naive ones
 }
 
 Form = tuple[str, list[pa.Table], "Callable[[pa.Table], bytes]", "Callable[[bytes], object]"]

@@ -162,7 +162,7 @@ def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=week, partition_key=week)
 
 
-JOBS = [
+JOBS: Final[list[Any]] = [  # of definitions and of selections that become definitions
     market_job,
     harvest_job,
     gaps_job,
