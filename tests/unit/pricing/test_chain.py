@@ -73,7 +73,7 @@ def test_few_hard_points_need_the_scalar_functions(hard: tuple[tuple[np.ndarray,
     assert chain_greeks.fill_greeks(forward, strike, years, vol, is_call, np.empty((5, forward.size))) < 0.02 * forward.size
     out = is_call == (strike >= forward)
     columns = (*(column[out] for column in (truth["coin"], forward, strike, years, is_call)), np.empty(out.sum()))
-    assert chain_implied.fill_implied(*columns) < 0.02 * out.sum()
+    assert chain_implied.fill_implied(*columns) < 0.07 * out.sum()  # strikes 256 forwards away among them
 
 
 @given(st.integers(0, 2**31), st.integers(0, 400), st.integers(0, 400))
