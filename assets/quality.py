@@ -53,14 +53,15 @@ CLEAN, QUARANTINED = dg.AssetKey("clean_quotes"), dg.AssetKey("quarantined_quote
 )
 def judge_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Judge each day's raw quotes by the rules of `options_agent.quality.rules`."""
-    from options_agent.quality.judge import judge_day
+    from options_agent.quality.judge import judge_each
 
     settings, lake = desk.settings(), desk.lake()
     total: Counter[str] = Counter()
     worst, unequal = ("", 0.0), []
 
-    for key, receipt in each_partition(context, "quality", lambda k: judge_day(lake, *underlying_and_day(k), settings=settings)):
-        context.add_asset_metadata(counts(receipt, "clean"), asset_key=CLEAN, partition_key=key)
+    receipts = judge_each(lake, [underlying_and_day(key) for key in context.partition_keys], settings=settings)
+    for key, receipt in each_partition(context, "quality", lambda _: next(receipts)):
+        context.add_asset_metadata(counts(receipt, "clean") | _learnt(receipt), asset_key=CLEAN, partition_key=key)
         context.add_asset_metadata(_quarantined(receipt), asset_key=QUARANTINED, partition_key=key)
         total.update(receipt.counts)
         worst = max(worst, (key, receipt.counts["quarantined"] / max(receipt.counts["rows_in"], 1)), key=lambda pair: pair[1])
@@ -75,6 +76,15 @@ def judge_quotes(context: dg.AssetExecutionContext, desk: Desk) -> Iterator[dg.M
 def _quarantined(receipt: "Receipt") -> dict[str, int]:
     by_rule = {name.removeprefix("rule:"): n for name, n in receipt.counts.items() if name.startswith("rule:") and n}
     return {"dagster/partition_row_count": receipt.counts["quarantined"], **by_rule}
+
+
+def _learnt(receipt: "Receipt") -> dict[str, str]:
+    """By what thresholds the day was judged where they are not the fixed ones."""
+    learnt = receipt.details.get("learnt")
+    if not learnt:
+        return {}
+    points = ", ".join("fixed" if value is None else f"{value:g}" for value in learnt["points"])
+    return {"smile_points_by_tenor": f"{points}; learnt from {sum(learnt['rows']):,} rows up to {learnt['until']}"}
 
 
 def _verdicts(total: Counter[str], worst: tuple[str, float], unequal: list[str], allowed: float) -> Iterator[dg.AssetCheckResult]:

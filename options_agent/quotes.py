@@ -143,6 +143,38 @@ def sort_quotes(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(table, sort_keys=keys))
 
 
+def split_incomplete(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows that can be written as raw quotes, and rows that cannot, for a value none may lack is null in them.
+
+    One such row must not cost the snapshot: the complete ones are written, the others are kept as quarantined ones.
+
+    Args:
+        table: the columns of `QUOTE_SCHEMA`, nulls anywhere.
+
+    Returns:
+        Complete rows (`QUOTE_SCHEMA`) and the others (`QUARANTINE_SCHEMA`, rule `missing_field`), both in the order they had.
+
+    Raises:
+        DataError: the columns are others.
+    """
+    if table.column_names != QUOTE_SCHEMA.names:
+        raise DataError(f"not quotes: columns {table.column_names}", remedy="build the table with options_agent.quotes.quote_table")
+    required = [f.name for f in FIELDS if not f.nullable]
+    lacks = [pc.is_null(table.column(name)) for name in required]
+    bad = lacks[0]
+    for other in lacks[1:]:
+        bad = pc.or_(bad, other)
+    if not pc.any(bad).as_py():
+        return table.cast(QUOTE_SCHEMA), QUARANTINE_SCHEMA.empty_table()
+    rows = table.filter(bad)
+    absent = [", ".join(name for name in required if row[name] is None) for row in rows.select(required).to_pylist()]
+    rules = pa.array(["missing_field"] * len(rows), pa.string())
+    reasons = pa.array([f"the source gave no {names}" for names in absent], pa.string())
+    return table.filter(pc.invert(bad)).cast(QUOTE_SCHEMA), pa.Table.from_arrays(
+        [*rows.columns, rules, rules, reasons], schema=QUARANTINE_SCHEMA
+    )
+
+
 def empty_quotes() -> pa.Table:
     """A quote table without rows."""
     return QUOTE_SCHEMA.empty_table()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from options_agent.contracts import SECONDS_PER_YEAR, parse_option, settlement_of, specification
 from options_agent.errors import DataError
 from options_agent.quotes import FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from options_agent.quality.thresholds import Learnt
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -38,7 +43,7 @@ class Chain:
     """Rows of one or many snapshots. Arrays have shape (rows,); codes index `instruments` and `families`.
 
     `harvester` codes (source, region) pairs; `right` and `settles` index `RIGHTS` and `SETTLEMENTS`, -1 for anything else.
-    `network` is the one the rows should be of, None where any will do. `kept` is for what checks work out together.
+    `network` is the one the rows should be of, None where any will do; `learnt` are thresholds by underlying. `kept` is for what checks work out together.
     """
 
     table: pa.Table
@@ -54,6 +59,7 @@ class Chain:
     families: tuple[str | None, ...]
     harvesters: tuple[tuple[str | None, str | None], ...]
     network: str | None = None
+    learnt: Mapping[str, Learnt] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __len__(self) -> int:
@@ -108,11 +114,12 @@ class Chain:
     @cached_property
     def by_expiry(self) -> Ints:
         """Row numbers in order of (harvester, snapshot, family, expiry, strike, right); stable."""
-        from options_agent.quality.row_kernels import lies_by_expiry
+        from options_agent.quality.row_kernels import order_by_expiry
 
-        if lies_by_expiry(self.harvester, self.snapshot, self.family, self.expiry, self.number("strike"), self.is_call):
-            return np.arange(len(self))
-        keys = (self.harvester, self.snapshot, self.family, self.expiry, self.number("strike"), self.is_call.astype(np.int64))
+        strike, order = self.number("strike"), np.empty(len(self), np.int64)
+        if order_by_expiry(self.harvester, self.snapshot, self.family, self.expiry, strike, self.is_call, order):
+            return order
+        keys = (self.harvester, self.snapshot, self.family, self.expiry, strike, self.is_call.astype(np.int64))
         return np.argsort(_rank(*keys), kind="stable")
 
     @cached_property
@@ -132,12 +139,13 @@ class Chain:
         return _kinds(self.table.column(name), (text,)) == 0
 
 
-def chain_of(table: pa.Table, network: str | None = None) -> Chain:
+def chain_of(table: pa.Table, network: str | None = None, learnt: Mapping[str, Learnt] | None = None) -> Chain:
     """Take a quote table apart.
 
     Args:
         table: columns of the quote schema; texts may be dictionaries of texts.
         network: the network all rows should be of.
+        learnt: thresholds by underlying.
     """
     instrument, instruments = _codes(table.column("instrument"))
     family, families = _codes(table.column("underlying"))
@@ -157,6 +165,7 @@ def chain_of(table: pa.Table, network: str | None = None) -> Chain:
         families=families,
         harvesters=tuple((source, region) for source in sources for region in regions),
         network=network,
+        learnt=learnt or {},
     )
 
 
@@ -247,7 +256,15 @@ def _times(column: pa.ChunkedArray) -> Ints:
     return np.asarray(pc.fill_null(column.cast(pa.int64()), NO_TIME).to_numpy())
 
 
+@lru_cache(maxsize=4)
+def _nothing(count: int) -> Floats:
+    """So many NaN, made once: a source without sizes or greeks has none in any chunk."""
+    values = np.full(count, np.nan)
+    values.setflags(write=False)
+    return values
+
+
 def _floats(column: pa.ChunkedArray) -> Floats:
     if column.null_count == len(column):
-        return np.full(len(column), np.nan)
+        return _nothing(len(column))
     return np.asarray((pc.fill_null(column, np.nan) if column.null_count else column).to_numpy())

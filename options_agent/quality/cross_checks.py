@@ -60,15 +60,16 @@ def time_backwards(chain: Chain, settings: QualitySettings, believed: Bools) -> 
 def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
     """IV far from the robust smile of its expiry and from its neighbours. Measure: distance from the smile, decimal.
 
-    All of: `smile_points` away from the fitted smile, `smile_z` robust deviations away, and half of `smile_points`
-    outside the span of its neighbouring strikes. Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
+    `smile_points` away from the fitted smile, and either `smile_z` robust deviations away and half of `smile_points` outside
+    the span of its neighbouring strikes, or all of `smile_points` outside that span or from the other right of its strike, of
+    which it is the farther from the smile: where a smile fits badly or a neighbour is wild too, they still speak. Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
     A fit costs the most, so only chains in which some row is far from its neighbours are fitted.
     """
-    from options_agent.quality.kernels import far_from_neighbours, far_from_span
+    from options_agent.quality.kernels import apart_from_twin, far_from_neighbours, far_from_span
 
     rows = np.zeros(len(chain), bool)
-    order, offsets = _by_expiry(chain, believed)
-    points = np.full(len(offsets) - 1, settings.smile_points)
+    order, offsets = believed_chains(chain, believed)
+    points = _smile_points(chain, settings, order[offsets[:-1]])
     strike, iv = chain.number("strike")[order], chain.number("mark_iv")[order]
     suspicious = far_from_neighbours(offsets, strike, iv, 0.5 * points, LEAST_STRIKES)
     outside = far_from_span(offsets, strike, iv, 0.5 * points, suspicious)
@@ -77,9 +78,11 @@ def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> F
         return Finding(rows)
     points, outside = np.repeat(points[suspects], np.diff(offsets)[suspects]), _only(outside, offsets, suspects)[0]
     order, offsets = _only(order, offsets, suspects)
-    fitted, scale = _smile(chain, order, offsets)
-    distance = np.abs(chain.number("mark_iv")[order] - fitted)
-    far = outside & (distance >= points) & (distance >= settings.smile_z * scale)
+    fitted, scale = fitted_smile(chain, order, offsets)
+    strike, iv = chain.number("strike")[order], chain.number("mark_iv")[order]
+    distance, twin = np.abs(iv - fitted), apart_from_twin(offsets, strike, iv, fitted)
+    apart = (distance >= settings.smile_z * scale) & (outside >= 0.5 * points) | (outside >= points) | (twin >= points)
+    far = apart & (distance >= points)
     rows[order[far]] = True
     measure = np.full(len(chain), np.nan)
     measure[order] = distance
@@ -97,7 +100,7 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
     from options_agent.quality.kernels import blame_arbitrage, may_have_arbitrage
 
     rows = np.zeros(len(chain), bool)
-    order, offsets = _by_expiry(chain, believed)
+    order, offsets = believed_chains(chain, believed)
 
     def columns() -> tuple[Ints | Bools | Floats, ...]:
         coin = _chain_coin(chain, order, offsets)
@@ -108,7 +111,7 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
     if not len(suspects):
         return Finding(rows)
     order, offsets = _only(order, offsets, suspects)
-    fitted, _ = _smile(chain, order, offsets)
+    fitted, _ = fitted_smile(chain, order, offsets)
     fair = price_coin(chain.number("forward")[order], chain.number("strike")[order], chain.years[order], fitted, chain.is_call[order])
     fair = np.where(np.isnan(fair), chain.number("mark")[order] * chain.coin[order], fair)
     profit = np.full(len(order), np.nan)
@@ -117,6 +120,16 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
     measure = np.full(len(chain), np.nan)
     measure[order] = profit
     return Finding(rows, lambda at: measure[at])
+
+
+def _smile_points(chain: Chain, settings: QualitySettings, at: Ints) -> Floats:
+    """`smile_points` of the chains whose first rows these are: learnt for their family and tenor, or the fixed one."""
+    points = np.full(len(at), settings.smile_points)
+    for name, learnt in chain.learnt.items():
+        if name in chain.families:
+            own = chain.family[at] == chain.families.index(name)
+            points[own] = learnt.at(chain.years[at[own]], settings.smile_points)
+    return points
 
 
 def _order(chain: Chain) -> Ints:
@@ -128,7 +141,7 @@ def _series_codes(chain: Chain) -> int:
     return len(chain.harvesters) * max(len(chain.instruments), 1)
 
 
-def _by_expiry(chain: Chain, believed: Bools) -> tuple[Ints, Ints]:
+def believed_chains(chain: Chain, believed: Bools) -> tuple[Ints, Ints]:
     """Believed rows in order of (harvester, snapshot, family, expiry, strike, right), and bounds of each expiry's chain."""
     from options_agent.quality.order_kernels import chains_in
 
@@ -144,7 +157,7 @@ def _only(values: Any, offsets: Ints, groups: Ints) -> tuple[Any, Ints]:
     return np.concatenate([values[offsets[g] : offsets[g + 1]] for g in groups]), bounds
 
 
-def _smile(chain: Chain, order: Ints, offsets: Ints) -> tuple[Floats, Floats]:
+def fitted_smile(chain: Chain, order: Ints, offsets: Ints) -> tuple[Floats, Floats]:
     """Fitted IV of the rows in `order`, and the robust scale of each one's group."""
     from options_agent.pricing.smile import smile_residuals
 

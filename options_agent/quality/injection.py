@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from options_agent.contracts import tick_at
 from options_agent.errors import SettingsError
@@ -63,7 +64,7 @@ def inject(quotes: pa.Table, rule: str, rate: float, *, seed: int, settings: Qua
     """
     if rule not in KINDS:
         raise SettingsError(f"no defect is called {rule!r}", remedy=f"the kinds are {', '.join(KINDS)}")
-    chain, random, kind = chain_of(quotes.combine_chunks()), np.random.default_rng([seed, len(quotes)]), KINDS[rule]
+    chain, random, kind = chain_of(quotes.combine_chunks()), np.random.default_rng([seed, list(KINDS).index(rule)]), KINDS[rule]
     eligible = np.flatnonzero(kind.eligible(chain))
     count = min(max(int(round(rate * len(quotes))), 1), len(eligible))
     at = np.sort(random.choice(eligible, count, replace=False))
@@ -86,7 +87,7 @@ def _changed(quotes: pa.Table, at: Ints, change: Change) -> pa.Table:
             new = pa.array(values, from_pandas=False) if not isinstance(values, pa.Array) else values
             mask = np.zeros(len(quotes), bool)
             mask[at] = True
-            column = pa.compute.replace_with_mask(column.combine_chunks(), pa.array(mask), new.cast(field.type))
+            column = pc.replace_with_mask(column.combine_chunks(), pa.array(mask), new.cast(field.type))
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=QUOTE_SCHEMA)
 
@@ -251,7 +252,9 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("mark_model", "the mark 1.5 to 6 times the tolerance off, no ask", _has("mark", "mark_iv", "forward"), _mark_model),
         Kind("duplicate", "the row twice, with another open interest", _any, _duplicate),
         Kind("time_backwards", "the time of the snapshot before: a frozen feed", _was_there_before, _time_backwards),
-        Kind("smile_outlier", "mark IV 0.5 to 1 (or half to all of itself) up, inner strikes of 20 rows or more", _in_a_smile, _smile_outlier),
+        Kind(
+            "smile_outlier", "mark IV 0.5 to 1 (or half to all of itself) up, inner strikes of 20 rows or more", _in_a_smile, _smile_outlier
+        ),
         Kind("static_arbitrage", "bid and ask 0.1 to 0.2 coin up, no mark", _has("bid", "ask", "mark"), _static_arbitrage),
     )
 }

@@ -21,14 +21,15 @@ from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unch
 from options_agent.lake.retained import is_retained, retained_snapshots
 from options_agent.lake.shape import as_stored
 from options_agent.lake.store import raw_fingerprint, read_raw_day, set_aside, snapshot_files, write_day
-from options_agent.quality.chain import MICROSECONDS, Bools, Chain, Floats, chain_of
+from options_agent.quality.chain import MICROSECONDS, Bools, Chain, chain_of
 from options_agent.quality.rules import NAMES, RULES_VERSION, Rule, active
 from options_agent.quality.schema import check_quotes
+from options_agent.quality.thresholds import Learnt, ensure_learnt, learnt_before
 from options_agent.quality.verdicts import Verdicts
 from options_agent.quotes import QUOTE_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -39,7 +40,14 @@ STAGE: Final = "quality"
 _AT_ONCE: Final = 2
 
 
-def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None = None, *, network: str | None = None) -> Verdicts:
+def judge(
+    table: pa.Table,
+    settings: QualitySettings,
+    previous: pa.Table | None = None,
+    *,
+    network: str | None = None,
+    learnt: Mapping[str, Learnt] | None = None,
+) -> Verdicts:
     """Ask every rule of every row. Pure: nothing is read or written; row order only decides between equally good duplicates.
 
     Rules are asked in the order of `rules.RULES`; those that compare rows see only rows that nothing condemned before.
@@ -49,6 +57,7 @@ def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None 
         settings: thresholds, and rules not to ask.
         previous: rows known before (the last snapshot of the day before), against which time must move on.
         network: the network all rows should be of; None = do not ask.
+        learnt: thresholds by underlying, in place of the fixed ones.
 
     Raises:
         DataError: the table does not have the quote schema.
@@ -60,7 +69,7 @@ def judge(table: pa.Table, settings: QualitySettings, previous: pa.Table | None 
     if previous is not None and len(previous):
         _require_quotes(previous)
         everything, context = pa.concat_tables([previous.select(QUOTE_SCHEMA.names), table]), len(previous)
-    asked = Asked(chain_of(everything.combine_chunks(), network), settings, active(settings))
+    asked = Asked(chain_of(everything.combine_chunks(), network, learnt), settings, active(settings))
     ask(asked)
     return asked.verdicts(context)
 
@@ -75,15 +84,15 @@ class Asked:
     done: int = 0
     broken: NDArray[np.uint32] = field(init=False)
     believed: Bools = field(init=False)
-    measures: dict[str, Floats] = field(default_factory=dict)
+    measures: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.broken, self.believed = np.zeros(len(self.chain), np.uint32), np.ones(len(self.chain), bool)
 
     def verdicts(self, context: int = 0) -> Verdicts:
         """What came out, of all rows but the first `context`."""
-        measures = {name: measure[context:] for name, measure in self.measures.items()}
-        return Verdicts(self.chain.table.slice(context), self.settings, self.rules, self.broken[context:], measures)
+        measures = {name: {row - context: value for row, value in told.items() if row >= context} for name, told in self.measures.items()}
+        return Verdicts(self.chain.table.slice(context), self.settings, self.rules, self.broken[context:], measures, self.chain.learnt)
 
 
 def ask(asked: Asked, *, until: str | None = None, through: str | None = None) -> None:
@@ -100,16 +109,17 @@ def ask(asked: Asked, *, until: str | None = None, through: str | None = None) -
             asked.broken[finding.rows] |= bit
             if finding.measure is not None:
                 at = np.flatnonzero(finding.rows)
-                asked.measures[rule.name] = np.full(len(chain), np.nan)
-                asked.measures[rule.name][at] = finding.measure(at)
+                asked.measures[rule.name] = dict(zip(at.tolist(), finding.measure(at).tolist(), strict=True))
             if rule.severity == "error":
                 asked.believed = asked.believed & ~finding.rows
 
 
 def judge_fingerprint(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> str:
-    """What a day's verdict depends on: its raw snapshots, the last ones before it, the settings and the rules."""
+    """What a day's verdict depends on: its raw snapshots, the last ones before it, the settings, the rules, what was learnt."""
     before = _last_snapshots(lake, underlying, day)
-    return fingerprint(STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    learnt = learnt_before(lake, underlying, day, settings=settings)
+    parts = (STAGE, RULES_VERSION, settings.quality, lake.network, _inputs(lake, underlying, day), _keys(before))
+    return fingerprint(*parts) if learnt is None else fingerprint(*parts, learnt)
 
 
 def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) -> Receipt:
@@ -127,6 +137,7 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is not None and is_retained(lake, "raw", underlying, day):
         return receipt  # its raw rows lie in the archive only: judged they were, and nothing is left here to judge
+    learnt = ensure_learnt(lake, underlying, day, settings=settings)
     answered = judge_fingerprint(lake, underlying, day, settings=settings)
     if receipt is not None and unchanged(lake, receipt, answered):
         return receipt
@@ -134,7 +145,7 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
     if moved:
         answered = judge_fingerprint(lake, underlying, day, settings=settings)
     previous = _rows_of(lake, _last_snapshots(lake, underlying, day))
-    verdicts = judge(table, settings.quality, previous, network=lake.network)
+    verdicts = judge(table, settings.quality, previous, network=lake.network, learnt={underlying: learnt} if learnt else None)
     clean, quarantined = verdicts.clean(), verdicts.quarantined()
     if len(clean) + len(quarantined) != len(table):
         raise DataError(
@@ -153,7 +164,11 @@ def judge_day(lake: Lake, underlying: str, day: dt.date, *, settings: Settings) 
         fingerprint=answered,
         counts=counts,
         files=files,
-        details={"set_aside": aside, "broken": {rule.name: int(verdicts.rows_breaking(rule.name).sum()) for rule in verdicts.rules}},
+        details={
+            "set_aside": aside,
+            "broken": {rule.name: int(verdicts.rows_breaking(rule.name).sum()) for rule in verdicts.rules},
+            "learnt": learnt and learnt.document(),
+        },
     )
     write_receipt(lake, receipt)
     return receipt
@@ -173,12 +188,21 @@ def judge_days(
         DataError, StorageError: as `judge_day`; days finished before keep their receipts.
     """
     receipts: list[Receipt] = []
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for receipt in pool.map(lambda day: judge_day(lake, underlying, day, settings=settings), wanted):
-            receipts.append(receipt)
-            if told is not None:
-                told(len(receipts), receipt)
+    for receipt in judge_each(lake, [(underlying, day) for day in wanted], settings=settings):
+        receipts.append(receipt)
+        if told is not None:
+            told(len(receipts), receipt)
     return receipts
+
+
+def judge_each(lake: Lake, wanted: Sequence[tuple[str, dt.date]], *, settings: Settings) -> Iterator[Receipt]:
+    """`judge_day` of days of any underlyings, two at a time; the receipts come in the order asked for, each when it is there.
+
+    Raises:
+        DataError, StorageError: as `judge_day`, in place of the receipt of the day that failed; later days are not begun.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        yield from pool.map(lambda one: judge_day(lake, *one, settings=settings), wanted)
 
 
 def _require_quotes(table: pa.Table) -> None:

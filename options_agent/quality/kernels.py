@@ -122,19 +122,46 @@ def distance_from_span(first: int, last: int, i: int, strike: Floats, iv: Floats
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def far_from_span(offsets: Ints, strike: Floats, iv: Floats, points: Floats, groups: Bools) -> Bools:
-    """Rows of the marked `groups` that lie `points` (groups,) or more outside the span of their neighbours, shape (rows,).
+def far_from_span(offsets: Ints, strike: Floats, iv: Floats, points: Floats, groups: Bools) -> Floats:
+    """`distance_from_span` of every row of the marked `groups`, shape (rows,); 0 elsewhere.
 
-    `groups` without such a row are unmarked: nothing in them can be an outlier.
+    `groups` without a row of `points` (groups,) or more, or rights so far apart, are unmarked: nothing in them can be an outlier.
     """
-    out = np.zeros(iv.size, dtype=np.bool_)
+    out = np.zeros(iv.size)
     for g in range(offsets.size - 1):
         if not groups[g]:
             continue
         groups[g] = False
         for i in range(offsets[g], offsets[g + 1]):
-            if not math.isnan(iv[i]) and distance_from_span(offsets[g], offsets[g + 1], i, strike, iv) >= points[g]:
-                out[i] = groups[g] = True
+            if not math.isnan(iv[i]):
+                out[i] = distance_from_span(offsets[g], offsets[g + 1], i, strike, iv)
+                groups[g] |= out[i] >= points[g]
+                if i + 1 < offsets[g + 1] and strike[i + 1] == strike[i] and abs(iv[i + 1] - iv[i]) >= points[g]:
+                    groups[g] = True  # the two rights of a strike disagree: `apart_from_twin` may blame one
+    return out
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def apart_from_twin(offsets: Ints, strike: Floats, iv: Floats, fitted: Floats) -> Floats:
+    """How far a row's IV is from that of the other right of its strike, where it is the farther of the two from the smile; else 0."""
+    out = np.zeros(iv.size)
+    for g in range(offsets.size - 1):
+        for i in range(offsets[g], offsets[g + 1] - 1):
+            if strike[i + 1] == strike[i]:
+                far = i if abs(iv[i] - fitted[i]) > abs(iv[i + 1] - fitted[i + 1]) else i + 1
+                apart = abs(iv[i + 1] - iv[i])
+                out[far] = apart if not math.isnan(apart) else 0.0
+    return out
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def distances_from_span(offsets: Ints, strike: Floats, iv: Floats) -> Floats:
+    """`distance_from_span` of every row, shape (rows,); NaN without an IV."""
+    out = np.full(iv.size, math.nan)
+    for g in range(offsets.size - 1):
+        for i in range(offsets[g], offsets[g + 1]):
+            if not math.isnan(iv[i]):
+                out[i] = distance_from_span(offsets[g], offsets[g + 1], i, strike, iv)
     return out
 
 

@@ -38,7 +38,9 @@ _KINDS, _CODES = types.Array(types.int8, 1, "C"), types.Array(types.int32, 1, "C
 
 
 @njit(types.void(_U, _C, _U, _C, _INTS, _FLOATS, _KINDS, _CODES), cache=True, nogil=True)
-def read_names(text: Bytes, ends: Codes, families: Bytes, family_ends: Codes, expiry: Ints, strike: Floats, right: Kinds, family: Codes) -> None:
+def read_names(
+    text: Bytes, ends: Codes, families: Bytes, family_ends: Codes, expiry: Ints, strike: Floats, right: Kinds, family: Codes
+) -> None:
     """Expiry (microseconds), strike, right (0 C, 1 P) and family code of each plain name; `right` is `UNREAD` for the others.
 
     Args:

@@ -164,7 +164,10 @@ def mark_model(chain: Chain, settings: QualitySettings, believed: Bools) -> Find
 
 
 def _flagged(chain: Chain, settings: QualitySettings, bit: int) -> Bools:
-    return (_flags(chain, settings) & np.uint32(bit)) != 0
+    flags = _flags(chain, settings)
+    if not chain.kept["any"] & bit:
+        return np.zeros(len(chain), bool)
+    return (flags & np.uint32(bit)) != 0
 
 
 def _odd(chain: Chain, settings: QualitySettings) -> dict[str, int]:
@@ -202,10 +205,8 @@ def _flags(chain: Chain, settings: QualitySettings) -> Flags:
             flags,
         )
         told = told_by_names(chain)
-        row_kernels.flag_names(
-            chain.instrument, *told, chain.expiry, number["strike"], chain.right, chain.family, chain.settles, flags
-        )
-        chain.kept["odd"], chain.kept["flags"] = odd, flags
+        row_kernels.flag_names(chain.instrument, *told, chain.expiry, number["strike"], chain.right, chain.family, chain.settles, flags)
+        chain.kept.update(odd=odd, flags=flags, any=int(np.bitwise_or.reduce(flags)))
     found: Flags = chain.kept["flags"]
     return found
 

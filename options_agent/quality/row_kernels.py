@@ -35,6 +35,9 @@ MARK_BAND: Final = 1024
 
 _NO_TIME: Final = -(2**63)
 _MICROSECONDS: Final = 1e6
+_WHOLE: Final = 2.0**51
+#: Added and taken away again, it leaves the nearest whole number of a double under 2**51.
+_ROUND: Final = 1.5 * 2.0**52
 
 
 def _read(dtype: types.Type, dimensions: int = 1) -> types.Array:
@@ -43,6 +46,7 @@ def _read(dtype: types.Type, dimensions: int = 1) -> types.Array:
 
 _F, _I, _C, _K, _B = _read(types.float64), _read(types.int64), _read(types.int32), _read(types.int8), _read(types.boolean)
 _FLAGS = types.Array(types.uint32, 1, "C")
+_INTS = types.Array(types.int64, 1, "C")
 _FAST: Final = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
@@ -121,6 +125,12 @@ def tick_of(price: float, family: int, base: Floats, above: Floats, step: Floats
     return tick
 
 
+@njit(types.float64(types.float64), inline="always", **_FAST)
+def from_whole(steps: float) -> float:
+    """Distance from the nearest whole number, ties to even; NaN beyond 2**51, where there are no halves."""
+    return abs(steps - ((steps + _ROUND) - _ROUND)) if abs(steps) < _WHOLE else math.nan
+
+
 @njit(types.void(_F, _F, _F, _C, _F, _F, _F, types.float64, types.float64, types.float64, _FLAGS), **_FAST)
 def flag_ticks(
     bid: Floats,
@@ -136,17 +146,25 @@ def flag_ticks(
     flags: Flags,
 ) -> None:
     """Bids and asks off their family's grid, and marks far outside the quote. A family without a tick (NaN) is not judged."""
+    of, tick, once, many = -1, math.nan, math.inf, math.nan
+    steps = above.size // max(base.size, 1)
     for i in range(flags.size):
-        of = family[i]
-        if math.isnan(base[of]):
+        if family[i] != of:  # the family's first step, as most have one; more of them are asked one by one
+            of = family[i]
+            tick = base[of]
+            once, many = (above[of * steps], step[of * steps]) if steps else (math.inf, tick)
+        if tick != tick:
             continue
         b, a, m = bid[i], ask[i], mark[i]
-        steps_b, steps_a = b / tick_of(b, of, base, above, step), a / tick_of(a, of, base, above, step)
-        if abs(steps_b - np.rint(steps_b)) > tolerance or abs(steps_a - np.rint(steps_a)) > tolerance:
+        if steps <= 1:
+            tick_b, tick_a = (many if b > once else tick), (many if a > once else tick)
+        else:
+            tick_b, tick_a = tick_of(b, of, base, above, step), tick_of(a, of, base, above, step)
+        if (from_whole(b / tick_b) > tolerance) | (from_whole(a / tick_a) > tolerance):
             flags[i] |= np.uint32(OFF_TICK)
         under, over = b - m, m - a
         beyond = max(under, over)
-        if under == under and over == over and beyond > band_share * m and beyond / tick_of(m, of, base, above, step) > band_ticks:
+        if beyond > band_share * m and under == under and over == over and beyond / tick_of(m, of, base, above, step) > band_ticks:
             flags[i] |= np.uint32(MARK_BAND)
 
 
@@ -192,12 +210,18 @@ def ascends(values: Ints) -> bool:
     return True
 
 
-@njit(types.boolean(_I, _I, _C, _I, _F, _B), **_FAST)
-def lies_by_expiry(harvester: Ints, snapshot: Ints, family: Codes, expiry: Ints, strike: Floats, is_call: Bools) -> bool:
-    """Whether rows lie in order of (harvester, snapshot, family, expiry, strike, right) as they are."""
-    for i in range(1, harvester.size):
-        h = i - 1
-        if harvester[i] != harvester[h]:
+@njit(types.boolean(_I, _I, _C, _I, _F, _B, _INTS), **_FAST)
+def order_by_expiry(harvester: Ints, snapshot: Ints, family: Codes, expiry: Ints, strike: Floats, is_call: Bools, order: Ints) -> bool:
+    """Fill `order` with (harvester, snapshot, family, expiry, strike, right), stable, puts first, where only rights may be out of it.
+
+    False where rows are out of order in more than that; `order` is then worth nothing.
+    """
+    first = 0
+    for i in range(harvester.size):
+        h, same = i - 1, False
+        if i == 0:
+            later = True
+        elif harvester[i] != harvester[h]:
             later = harvester[i] > harvester[h]
         elif snapshot[i] != snapshot[h]:
             later = snapshot[i] > snapshot[h]
@@ -205,10 +229,17 @@ def lies_by_expiry(harvester: Ints, snapshot: Ints, family: Codes, expiry: Ints,
             later = family[i] > family[h]
         elif expiry[i] != expiry[h]:
             later = expiry[i] > expiry[h]
-        elif strike[i] != strike[h]:
-            later = strike[i] > strike[h]  # NaN: not known to be
         else:
-            later = is_call[i] >= is_call[h]
+            same = strike[i] == strike[h]
+            later = strike[i] >= strike[h]  # NaN: not known to be
         if not later:
             return False
+        if not same:
+            first = i
+        order[i] = i
+        j = i
+        while j > first and is_call[order[j - 1]] and not is_call[i]:
+            order[j] = order[j - 1]
+            j -= 1
+        order[j] = i
     return True

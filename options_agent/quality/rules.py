@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from options_agent.settings import QualitySettings
 
 #: Raise when a rule's meaning changes: every day is then judged again.
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 
 Severity = Literal["error", "warn"]
 Check = Callable[[Chain, "QualitySettings", Bools], Finding]

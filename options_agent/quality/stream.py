@@ -62,7 +62,7 @@ def judge_files(paths: Sequence[Path], settings: QualitySettings, *, network: st
     for path in paths:
         with _opened(path) as file:
             for number in range(file.num_row_groups):
-                groups.append((path, number, first))
+                groups.append((path, file.metadata, number, first))
                 first += file.metadata.row_group(number).num_rows
     memory = _Memory(settings, rules, network)
     waiting: deque[Future[list[Judged]]] = deque()
@@ -162,7 +162,9 @@ class _Memory:
 
     def whole(self, first: int, tables: list[pa.Table]) -> Judged:
         """Judge a snapshot that is whole now."""
-        asked = self.start(pa.concat_tables([table.cast(QUOTE_SCHEMA) for table in tables]).combine_chunks())  # few of its group's names are left
+        asked = self.start(
+            pa.concat_tables([table.cast(QUOTE_SCHEMA) for table in tables]).combine_chunks()
+        )  # few of its group's names are left
         self.ask_time(asked)
         ask(asked)
         return Judged(first, asked.verdicts())
@@ -173,7 +175,7 @@ class _Memory:
 
     def _codes(self, chain: Chain) -> Ints:
         """Code in `newest` of every series of the chain."""
-        codes: list[int] = []
+        codes: list[int | None] = []
         for harvester in chain.harvesters:
             known = self.codes.setdefault(harvester, {})
             found = list(map(known.get, chain.instruments))
@@ -183,13 +185,13 @@ class _Memory:
             codes += found
         while self.count > len(self.newest):
             self.newest = np.concatenate([self.newest, np.full(len(self.newest), NO_TIME)])
-        return np.array(codes, np.int64)
+        return np.fromiter(codes, np.int64, len(codes))
 
 
-def _judge_group(memory: _Memory, turn: int, path: Path, number: int, first: int) -> list[Judged]:
+def _judge_group(memory: _Memory, turn: int, path: Path, footer: pq.FileMetaData, number: int, first: int) -> list[Judged]:
     """Judge one row group, but for its last snapshot, which may go on in the next; and the one before it left open."""
     try:
-        table = _read(path, number)
+        table = _read(path, footer, number)
         snapshot = table.column("snapshot").cast(pa.int64()).to_numpy()
         _require_order(table, snapshot, path)
         head = int(np.searchsorted(snapshot, snapshot[0], "right")) if len(table) else 0
@@ -230,26 +232,34 @@ def _hand_over(memory: _Memory, table: pa.Table, snapshot: Ints, first: int, hea
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path, footer: pq.FileMetaData | None = None) -> Iterator[pq.ParquetFile]:
+    """A file, told by its footer where that was read before: texts are then read as dictionaries."""
     try:
-        with pq.ParquetFile(path, read_dictionary=list(TEXTS)) as file:
+        with pq.ParquetFile(path, metadata=footer, read_dictionary=list(TEXTS) if footer else None) as file:
+            if sorted(file.schema_arrow.names) != sorted(QUOTE_SCHEMA.names):
+                raise DataError(
+                    f"not a file of quotes: it has {file.schema_arrow.names}",
+                    place=str(path),
+                    remedy="map its columns to options_agent.quotes.FIELDS (docs/data-dictionary.md)",
+                )
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a whole Parquet file: {error}", place=str(path), remedy="write it again") from error
 
 
-def _read(path: Path, number: int) -> pa.Table:
-    with _opened(path) as file:
-        if sorted(file.schema_arrow.names) != sorted(QUOTE_SCHEMA.names):
-            raise DataError(
-                f"not a file of quotes: it has {file.schema_arrow.names}",
-                place=str(path),
-                remedy="map its columns to options_agent.quotes.FIELDS (docs/data-dictionary.md)",
-            )
-        table = file.read_row_group(number, use_threads=False).select(QUOTE_SCHEMA.names)
+def _read(path: Path, footer: pq.FileMetaData, number: int) -> pa.Table:
+    with _opened(path, footer) as file:
+        told = file.metadata.row_group(number)
+        chunks = {chunk.path_in_schema: chunk.statistics for chunk in map(told.column, range(told.num_columns))}
+        empty = {name for name, known in chunks.items() if known is not None and known.has_null_count and known.null_count == told.num_rows}
+        read = file.read_row_group(number, columns=[name for name in QUOTE_SCHEMA.names if name not in empty], use_threads=False)
     coded = pa.dictionary(pa.int32(), pa.string())
     fields = [pa.field(f.name, coded if f.name in TEXTS else f.type, f.nullable) for f in QUOTE_SCHEMA]
-    return table.cast(pa.schema(fields))
+    columns = []
+    for f in fields:
+        column = pa.chunked_array([pa.nulls(told.num_rows, f.type)]) if f.name in empty else read.column(f.name)
+        columns.append(column if column.type.equals(f.type) else column.cast(f.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _require_order(table: pa.Table, snapshot: Ints, path: Path) -> None:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from options_agent.contracts import years_to_expiry
 from options_agent.quality.completion import complete
 from options_agent.quotes import QUARANTINE_SCHEMA, QUOTE_SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from options_agent.quality.chain import Bools, Floats
+    from options_agent.quality.chain import Bools
     from options_agent.quality.rules import Rule
+    from options_agent.quality.thresholds import Learnt
     from options_agent.settings import QualitySettings
 
 
@@ -25,14 +29,16 @@ if TYPE_CHECKING:
 class Verdicts:
     """What the rules said of a table.
 
-    `broken` (rows,) has bit i set where the row broke `rules[i]`; `measures` (by rule name) are how far a row is off.
+    `broken` (rows,) has bit i set where the row broke `rules[i]`; `measures` (by rule name, then row)
+    are how far a row is off.
     """
 
     table: pa.Table
     settings: QualitySettings
     rules: tuple[Rule, ...]
     broken: NDArray[np.uint32]
-    measures: dict[str, Floats] = field(default_factory=dict)
+    measures: dict[str, dict[int, float]] = field(default_factory=dict)
+    learnt: Mapping[str, Learnt] = field(default_factory=dict)
 
     @property
     def condemned(self) -> Bools:
@@ -59,10 +65,10 @@ class Verdicts:
         for at, row in zip(indices, rows.to_pylist(), strict=True):
             broken = [rule for i, rule in enumerate(self.rules) if int(self.broken[at]) >> i & 1]
             rule = next(rule for rule in broken if rule.severity == "error")
-            measure = float(self.measures[rule.name][at]) if rule.name in self.measures else math.nan
+            measure = self.measures.get(rule.name, {}).get(int(at), math.nan)
             first.append(rule.name)
             names.append(",".join([rule.name, *(other.name for other in broken if other is not rule)]))
-            reasons.append(f"{rule.reason}: {rule.detail.format(**_shown(row), measure=measure)}{self._limits(rule)}")
+            reasons.append(f"{rule.reason}: {rule.detail.format(**_shown(row), measure=measure)}{self._limits(rule, row)}")
         verdicts = [pa.array(values, pa.string()) for values in (first, names, reasons)]
         return pa.Table.from_arrays([*rows.select(QUOTE_SCHEMA.names).columns, *verdicts], schema=QUARANTINE_SCHEMA)
 
@@ -84,9 +90,15 @@ class Verdicts:
         rows: Bools = (self.broken & np.uint32(bits)) != 0
         return rows
 
-    def _limits(self, rule: Rule) -> str:
-        limits = ", ".join(f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds)
-        return f" ({limits})" if limits else ""
+    def _limits(self, rule: Rule, row: dict[str, Any]) -> str:
+        fixed = {name: f"{name} {getattr(self.settings, name):g}" for name in rule.thresholds}
+        learnt = self.learnt.get(row["underlying"])
+        if learnt is not None and "smile_points" in fixed:
+            years = years_to_expiry(row["expiry"], row["ts"])
+            if told := learnt.told(years):
+                points = float(learnt.at(np.array([years]), self.settings.smile_points)[0])
+                fixed["smile_points"] = f"smile_points {points:g} {told}"
+        return f" ({', '.join(fixed.values())})" if fixed else ""
 
 
 def _plain(rows: pa.Table) -> pa.Table:

@@ -217,8 +217,15 @@ def outliers(quotes: list[Row], group: list[int], s: QualitySettings) -> list[in
         vol = number(quotes[i], "mark_iv")
         if vol is None:
             continue
-        far = abs(vol - fitted) >= s.smile_points and abs(vol - fitted) >= s.smile_z * scale
-        if far and outside_span(quotes, group, i) >= 0.5 * s.smile_points:
+        outside = outside_span(quotes, group, i)
+        apart = abs(vol - fitted) >= s.smile_z * scale and outside >= 0.5 * s.smile_points
+        twins = [
+            (v, f)
+            for j, f in zip(group, fit[0], strict=True)
+            if j != i and quotes[j]["strike"] == quotes[i]["strike"] and (v := number(quotes[j], "mark_iv"))
+        ]
+        wilder = any(abs(vol - v) >= s.smile_points and abs(vol - fitted) >= abs(v - f) for v, f in twins)
+        if abs(vol - fitted) >= s.smile_points and (apart or outside >= s.smile_points or wilder):
             found.append(i)
     return found
 
