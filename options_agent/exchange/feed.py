@@ -134,7 +134,7 @@ class Feed:
             while True:
                 if tape.ahead is None:
                     tape.ahead = next(tape.coming, None)
-                if tape.ahead is None or tape.ahead["ts"][-1].as_py() > now:
+                if tape.ahead is None or pc.max(tape.ahead["ts"]).as_py() > now:
                     break
                 table, tape.ahead = tape.ahead, None
         if table is None or not table.num_rows or (stamp := table["snapshot"][0].value) == tape.seen:
@@ -154,31 +154,32 @@ class Feed:
         """Lay a chain over the present one."""
         present = {each.name for each in self.listed.values() if each.underlying == underlying and each.kind == "option"}
         stamp = ms(now)
-        forwards: dict[dt.datetime, float] = {}
-        for row in rows_of(table):
-            if row["expiry"] is None or row["expiry"] <= now:
-                continue
+        rows = [row for row in rows_of(table) if row["expiry"] is not None and row["expiry"] > now]
+        forwards = {row["expiry"]: row["forward"] for row in rows if row["forward"]}
+        index = next((row["index"] for row in rows if row["index"]), None)
+        if index is None and forwards:  # a source without an index: the nearest forward stands in for it
+            index = forwards[min(forwards)]
+        if index is not None:
+            self.index[underlying] = index
+        self._futures(underlying, forwards, stamp, changed, states)
+        names = {expiry: self._forward_name(underlying, expiry) for expiry in {row["expiry"] for row in rows}}
+        for row in rows:
             name = row["instrument"]
             present.discard(name)
-            index = row["index"] or row["forward"]
-            if index:
-                self.index[underlying] = index
-            if row["forward"]:
-                forwards[row["expiry"]] = row["forward"]
+            row["index"] = row["index"] or index
             listed = self.listed.get(name)
             if listed is None:
                 listed = self._list(name, "option", underlying, row["expiry"], row, stamp)
                 states.append((listed, "created"))
             elif all(listed.row[column] == row[column] for column in _WATCHED):
                 continue
-            listed.row, listed.changed_ms = row, stamp
+            listed.row, listed.changed_ms, listed.forward_name = row, stamp, names[row["expiry"]]
             listed.book.dirty = True
             changed.append(listed)
         for name in present:  # no longer in the chain although not expired: the exchange has closed it
             gone = self.listed.pop(name)
             del self.by_number[gone.number]
             states.append((gone, "closed"))
-        self._futures(underlying, forwards, stamp, changed, states)
 
     def _futures(
         self,
@@ -194,8 +195,9 @@ class Feed:
         base = f"{underlying}-"
         wanted: dict[str, tuple[dt.datetime | None, float]] = {f"{base}PERPETUAL": (None, self.index[underlying])}
         for expiry, forward in forwards.items():
-            if expiry.weekday() == 4 and (expiry - self.clock.now()).days >= 6:
-                wanted[f"{base}{format_date(expiry)}"] = (expiry, forward)
+            name = f"{base}{format_date(expiry)}"
+            if name in self.listed or (expiry.weekday() == 4 and (expiry - self.clock.now()).days >= 6):
+                wanted[name] = (expiry, forward)
         for name, (ends, price) in wanted.items():
             listed = self.listed.get(name)
             tick = 0.5 if price > 10_000 else 0.05
@@ -221,13 +223,16 @@ class Feed:
             listed.book.dirty = True
             changed.append(listed)
 
+    def _forward_name(self, underlying: str, expiry: dt.datetime) -> str:
+        """The future of the expiry where one is listed, else the exchange's name for the forward it makes up."""
+        future = f"{underlying}-{format_date(expiry)}"
+        return future if future in self.listed else f"SYN.{future}"
+
     def _list(self, name: str, kind: str, underlying: str, expiry: dt.datetime | None, row: Row, stamp: int) -> Listed:
         self._numbers += 1
         spec = specification(underlying)
         tick = spec.tick if spec else _DEFAULT_TICK
         listed = Listed(name, kind, underlying, expiry, stamp, 100_000 + self._numbers, row, tick)
-        if expiry is not None:
-            listed.forward_name = f"SYN.{underlying}-{format_date(expiry)}"
         self.listed[name] = listed
         self.by_number[listed.number] = listed
         return listed

@@ -21,18 +21,20 @@ _PERIODS: Final = {"daily": "day", "weekly": "week", "monthly": "month", "quarte
 def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
     """`public/ticker`, and what the channels `ticker.*` carry."""
     row = listed.row
+    volume, mark = row["volume_24h"] or 0.0, row["mark"] or 0.0
+    stats = {"high": mark, "low": mark, "price_change": 0.0, "volume": volume, "volume_usd": round(volume * (row["index"] or 0.0), 2)}
     told: dict[str, Any] = {
         "timestamp": now_ms,
         "state": "open",
-        "stats": {"high": row["mark"], "low": row["mark"], "price_change": 0.0, "volume": row["volume_24h"] or 0.0},
+        "stats": stats,
         "index_price": row["index"],
         "instrument_name": listed.name,
         "last_price": row["mark"],
-        "settlement_price": row["mark"],
+        "settlement_price": mark,
         "min_price": row["least"],
         "max_price": row["most"],
         "open_interest": row["open_interest"] or 0.0,
-        "mark_price": row["mark"] or 0.0,
+        "mark_price": mark,
         "best_ask_price": row["ask"],
         "best_bid_price": row["bid"],
         "best_ask_amount": (row["ask_size"] or 0.0) if row["ask"] is not None else 0.0,
@@ -57,7 +59,7 @@ def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
         }
     elif listed.expiry is None:
         told |= {"current_funding": 0.0, "funding_8h": 0.0, "interest_value": 0.0}
-        told["stats"]["volume_usd"] = told["stats"]["volume"] * (row["index"] or 0.0)
+        stats["volume_notional"] = stats["volume_usd"]
     return told
 
 
@@ -138,6 +140,8 @@ def instrument(listed: Listed) -> dict[str, Any]:
     else:
         told["future_type"] = "linear" if linear else "reversed"
         told["contract_size"], told["min_trade_amount"] = 10.0, 10.0
+        if listed.expiry is None:
+            told["max_non_default_leverage"] = 5
     return told
 
 
