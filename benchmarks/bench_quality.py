@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +54,7 @@ ROW_RULES = (
 WINDOW_RULES = (*ROW_RULES, "duplicate", "time_backwards")
 SETS = {"rows": ROW_RULES, "rows and windows": WINDOW_RULES}
 CONTENDERS = ("ours", "polars", "pandera", "duckdb")
-NETWORK = "mainnet"
+NETWORK: Literal["mainnet"] = "mainnet"
 #: Whole weeks, so that expiries stay the weekdays they are, and longer than the recording.
 STEP = dt.timedelta(days=126)
 
@@ -303,6 +303,7 @@ def duckdb_condition() -> str:
     numbers, index = [f'"{name}"' for name in NUMBERS], '"index"'
     known = " AND ".join(f"NOT {lacks(name)}" for name in ("bid", "ask", "mark"))
     beyond = "greatest(bid - mark, mark - ask)"
+    far = f"{beyond} / {tick('mark')} > {s.mark_band_ticks}"
     conditions = [
         *(f"{name} IS NULL" for name in required),
         f"({lacks('mark')} AND {lacks('mark_iv')} AND ({lacks('bid')} OR {lacks('ask')}))",
@@ -318,8 +319,7 @@ def duckdb_condition() -> str:
         "(bid > ask AND NOT isnan(bid))",
         f"(underlying IN ('BTC', 'ETH') AND ({off('bid')} OR {off('ask')}))",
         f"(NOT isnan(mark_iv) AND (mark_iv < {s.iv_min} OR mark_iv > {s.iv_max}))",
-        f"(underlying IN ('BTC', 'ETH') AND {known} AND {beyond} / {tick('mark')} > {s.mark_band_ticks} "
-        f"AND {beyond} > {s.mark_band_share} * mark)",
+        f"(underlying IN ('BTC', 'ETH') AND {known} AND {beyond} > {s.mark_band_share} * mark AND {far})",
     ]
     return "coalesce(" + ", false) OR coalesce(".join(conditions) + ", false)"
 
@@ -345,7 +345,8 @@ def duckdb(path: Path, rules: tuple[str, ...]) -> np.ndarray:
             FROM judged
         ), told AS (
             SELECT row, worse, NOT worse AND ts <= max(CASE WHEN worse THEN NULL ELSE ts END)
-                OVER (PARTITION BY instrument, source, region ORDER BY snapshot, row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS back
+                OVER (PARTITION BY instrument, source, region ORDER BY snapshot, row
+                      ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS back
             FROM ranked
         )
         SELECT row FROM told WHERE worse OR back"""

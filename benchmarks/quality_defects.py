@@ -195,11 +195,8 @@ def learnt_tables() -> tuple[list[str], list[str]]:
             moved, fixed, learnt_hits = caught[:, part].sum(axis=1)
             second.append(f"| {shift:.2f} | {label} | {moved:,} | {fixed / moved:.1%} | {learnt_hits / moved:.1%} |")
     total = sum(len(month.rows) for month in every)
-    second += [
-        "",
-        f"On the {total:,} untouched rows of those months the fixed threshold calls {alarms['fixed']} outliers, the learnt ones "
-        f"{alarms['learnt']} ({alarms['learnt'] / total:.4%}).",
-    ]
+    calls = f"the fixed threshold calls {alarms['fixed']} outliers, the learnt ones {alarms['learnt']} ({alarms['learnt'] / total:.4%})"
+    second += ["", f"On the {total:,} untouched rows of those months {calls}."]
     return first, second
 
 

@@ -43,7 +43,8 @@ class Chain:
     """Rows of one or many snapshots. Arrays have shape (rows,); codes index `instruments` and `families`.
 
     `harvester` codes (source, region) pairs; `right` and `settles` index `RIGHTS` and `SETTLEMENTS`, -1 for anything else.
-    `network` is the one the rows should be of, None where any will do; `learnt` are thresholds by underlying. `kept` is for what checks work out together.
+    `network` is the one the rows should be of, None where any will do;
+    `learnt` are thresholds by underlying. `kept` is for what checks work out together.
     """
 
     table: pa.Table
@@ -76,7 +77,8 @@ class Chain:
     @cached_property
     def is_call(self) -> Bools:
         """Whether the row says it is a call."""
-        return self.right == 0
+        is_call: Bools = self.right == 0
+        return is_call
 
     @cached_property
     def years(self) -> Floats:
@@ -88,7 +90,8 @@ class Chain:
     @cached_property
     def is_linear(self) -> Bools:
         """Whether prices are in USDC rather than in coin."""
-        return self.settles == 1
+        is_linear: Bools = self.settles == 1
+        return is_linear
 
     @cached_property
     def coin(self) -> Floats:
@@ -100,7 +103,7 @@ class Chain:
 
     @cached_property
     def tick_grid(self) -> tuple[Floats, Floats, Floats]:
-        """Base tick of each family (NaN where only the exchange knows), and its steps, equally many for each: price above which, tick."""
+        """Base tick of each family (NaN: only the exchange knows), and its steps, equally many for each: price above which, tick."""
         known = [specification(name) if name else None for name in self.families]
         most = max((len(spec.tick_steps) for spec in known if spec), default=0)
         base, above, step = np.full(len(known), np.nan), np.full((len(known), most), np.inf), np.full((len(known), most), np.nan)
@@ -136,7 +139,8 @@ class Chain:
 
     def text_is(self, name: str, text: str) -> Bools:
         """Rows of a text column that hold `text`; null does not."""
-        return _kinds(self.table.column(name), (text,)) == 0
+        is_it: Bools = _kinds(self.table.column(name), (text,)) == 0
+        return is_it
 
 
 def chain_of(table: pa.Table, network: str | None = None, learnt: Mapping[str, Learnt] | None = None) -> Chain:
@@ -234,7 +238,7 @@ def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
 
 
-def _rank(*columns: Ints | Floats) -> Ints:
+def _rank(*columns: Ints | Floats | Codes) -> Ints:
     """One code per combination of values, ordered as the columns are (the first counts most). Shape (rows,)."""
     rank = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
@@ -243,7 +247,7 @@ def _rank(*columns: Ints | Floats) -> Ints:
     return rank
 
 
-def _ranks(column: Ints | Floats) -> tuple[Ints, int]:
+def _ranks(column: Ints | Floats | Codes) -> tuple[Ints, int]:
     """Rank of every value among the distinct ones, and how many those are (a hash table beats sorting the rows)."""
     encoded = pa.array(column).dictionary_encode()
     distinct = encoded.dictionary.to_numpy()

@@ -62,7 +62,8 @@ def smile_outlier(chain: Chain, settings: QualitySettings, believed: Bools) -> F
 
     `smile_points` away from the fitted smile, and either `smile_z` robust deviations away and half of `smile_points` outside
     the span of its neighbouring strikes, or all of `smile_points` outside that span or from the other right of its strike, of
-    which it is the farther from the smile: where a smile fits badly or a neighbour is wild too, they still speak. Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
+    which it is the farther from the smile: where a smile fits badly or a neighbour is wild too, they still speak.
+    Expiries with an IV at fewer than `LEAST_STRIKES` strikes get no verdict.
     A fit costs the most, so only chains in which some row is far from its neighbours are fitted.
     """
     from options_agent.quality.kernels import apart_from_twin, far_from_neighbours, far_from_span
@@ -102,7 +103,7 @@ def static_arbitrage(chain: Chain, settings: QualitySettings, believed: Bools) -
     rows = np.zeros(len(chain), bool)
     order, offsets = believed_chains(chain, believed)
 
-    def columns() -> tuple[Ints | Bools | Floats, ...]:
+    def columns() -> tuple[Ints, Floats, Bools, Floats, Floats, Floats]:
         coin = _chain_coin(chain, order, offsets)
         bid, ask = chain.number("bid")[order] * coin, chain.number("ask")[order] * coin
         return offsets, chain.number("strike")[order], chain.is_call[order], bid, ask, chain.number("forward")[order]
@@ -145,7 +146,8 @@ def believed_chains(chain: Chain, believed: Bools) -> tuple[Ints, Ints]:
     """Believed rows in order of (harvester, snapshot, family, expiry, strike, right), and bounds of each expiry's chain."""
     from options_agent.quality.order_kernels import chains_in
 
-    return chains_in(chain.by_expiry, believed, chain.harvester, chain.snapshot, chain.family, chain.expiry)
+    rows, bounds = chains_in(chain.by_expiry, believed, chain.harvester, chain.snapshot, chain.family, chain.expiry)
+    return rows, bounds
 
 
 def _only(values: Any, offsets: Ints, groups: Ints) -> tuple[Any, Ints]:

@@ -66,7 +66,7 @@ def inject(quotes: pa.Table, rule: str, rate: float, *, seed: int, settings: Qua
         raise SettingsError(f"no defect is called {rule!r}", remedy=f"the kinds are {', '.join(KINDS)}")
     chain, random, kind = chain_of(quotes.combine_chunks()), np.random.default_rng([seed, list(KINDS).index(rule)]), KINDS[rule]
     eligible = np.flatnonzero(kind.eligible(chain))
-    count = min(max(int(round(rate * len(quotes))), 1), len(eligible))
+    count = min(max(round(rate * len(quotes)), 1), len(eligible))
     at = np.sort(random.choice(eligible, count, replace=False))
     changed = _changed(quotes, at, kind.change(chain, at, random, settings))
     if rule != "duplicate":

@@ -64,14 +64,14 @@ def read_names(
         at += 1
         day, digits = 0, 0
         while at < last and digits < 2 and 48 <= text[at] <= 57:
-            day, digits, at = day * 10 + text[at] - 48, digits + 1, at + 1
+            day, digits, at = day * 10 + (text[at] - 48), digits + 1, at + 1
         if not plain or dash == first or digits == 0 or at + 8 > last:
             continue
         month = -1
         for m in range(12):
             if text[at] == _MONTHS[3 * m] and text[at + 1] == _MONTHS[3 * m + 1] and text[at + 2] == _MONTHS[3 * m + 2]:
                 month = m
-        y1, y2 = np.int64(text[at + 3]) - 48, np.int64(text[at + 4]) - 48
+        y1, y2 = text[at + 3] - 48, text[at + 4] - 48
         if month < 0 or not (0 <= y1 <= 9 and 0 <= y2 <= 9) or text[at + 5] != 45:
             continue
         year = 10 * y1 + y2
@@ -81,7 +81,7 @@ def read_names(
         at += 6
         value, digits = 0, 0
         while at < last and 48 <= text[at] <= 57:
-            value, digits, at = value * 10 + np.int64(text[at]) - 48, digits + 1, at + 1
+            value, digits, at = value * 10 + (text[at] - 48), digits + 1, at + 1
         if digits == 0 or digits > _LONGEST or value == 0 or at + 2 != last or text[at] != 45:
             continue
         if text[at + 1] != 67 and text[at + 1] != 80:

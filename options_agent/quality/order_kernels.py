@@ -5,7 +5,7 @@ A series is one instrument from one harvester, a small code; arrays by series ar
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numba import njit, types
@@ -25,10 +25,10 @@ def _read(dtype: types.Type) -> types.Array:
 
 _I, _C, _B = _read(types.int64), _read(types.int32), _read(types.boolean)
 _INTS, _BOOLS = types.Array(types.int64, 1, "C"), types.Array(types.boolean, 1, "C")
-_FAST: Final = {"cache": True, "error_model": "numpy", "nogil": True}
+_PAIR: Any = types.UniTuple(_INTS, 2)  # type: ignore[no-untyped-call]
 
 
-@njit(types.int64(_I, _I, _I, types.int64, _BOOLS), **_FAST)
+@njit(types.int64(_I, _I, _I, types.int64, _BOOLS), cache=True, error_model="numpy", nogil=True)
 def mark_repeated(order: Ints, series: Ints, snapshot: Ints, codes: int, repeated: Bools) -> int:
     """Mark every row whose (series, snapshot) another row has too; how many those are.
 
@@ -53,7 +53,7 @@ def mark_repeated(order: Ints, series: Ints, snapshot: Ints, codes: int, repeate
     return found
 
 
-@njit(types.int64(_I, _I, _I, _I, _B, _INTS, _INTS), **_FAST)
+@njit(types.int64(_I, _I, _I, _I, _B, _INTS, _INTS), cache=True, error_model="numpy", nogil=True)
 def mark_backwards(order: Ints, series: Ints, snapshot: Ints, ts: Ints, believed: Bools, newest: Ints, before: Ints) -> int:
     """For believed rows: the latest ts of a believed row of an earlier snapshot of its series, where that is not before its own.
 
@@ -84,7 +84,7 @@ def mark_backwards(order: Ints, series: Ints, snapshot: Ints, ts: Ints, believed
     return found
 
 
-@njit(types.Tuple((_INTS, _INTS))(_I, _B, _I, _I, _C, _I), **_FAST)
+@njit(_PAIR(_I, _B, _I, _I, _C, _I), cache=True, error_model="numpy", nogil=True)
 def chains_in(order: Ints, believed: Bools, harvester: Ints, snapshot: Ints, family: Codes, expiry: Ints) -> tuple[Ints, Ints]:
     """Believed rows in the given order, and the bounds (chains + 1,) of each run of one harvester, snapshot, family and expiry."""
     rows, bounds = np.empty(order.size, np.int64), np.empty(order.size + 1, np.int64)

@@ -167,7 +167,8 @@ def _flagged(chain: Chain, settings: QualitySettings, bit: int) -> Bools:
     flags = _flags(chain, settings)
     if not chain.kept["any"] & bit:
         return np.zeros(len(chain), bool)
-    return (flags & np.uint32(bit)) != 0
+    flagged: Bools = (flags & np.uint32(bit)) != 0
+    return flagged
 
 
 def _odd(chain: Chain, settings: QualitySettings) -> dict[str, int]:
@@ -192,20 +193,14 @@ def _flags(chain: Chain, settings: QualitySettings) -> Flags:
                 odd[name] = row_kernels.flag_signs(values, flags, False, row_kernels.NOT_POSITIVE)
             else:
                 odd[name] = row_kernels.odd_values(values)
-        names = ("bid", "ask", "mark", "mark_iv", "forward", "index", "delta", "strike")
-        row_kernels.flag_values(*(number[name] for name in names), settings.iv_min, settings.iv_max, flags)
+        bid, ask, mark, iv = number["bid"], number["ask"], number["mark"], number["mark_iv"]
+        forward, index, delta, strike = number["forward"], number["index"], number["delta"], number["strike"]
+        row_kernels.flag_values(bid, ask, mark, iv, forward, index, delta, strike, settings.iv_min, settings.iv_max, flags)
         row_kernels.flag_times(chain.ts, chain.snapshot, chain.expiry, settings.stale_seconds, settings.late_seconds, flags)
-        row_kernels.flag_ticks(
-            *(number[name] for name in ("bid", "ask", "mark")),
-            chain.family,
-            *chain.tick_grid,
-            settings.tick_tolerance,
-            settings.mark_band_ticks,
-            settings.mark_band_share,
-            flags,
-        )
+        limits = (settings.tick_tolerance, settings.mark_band_ticks, settings.mark_band_share)
+        row_kernels.flag_ticks(bid, ask, mark, chain.family, *chain.tick_grid, *limits, flags)
         told = told_by_names(chain)
-        row_kernels.flag_names(chain.instrument, *told, chain.expiry, number["strike"], chain.right, chain.family, chain.settles, flags)
+        row_kernels.flag_names(chain.instrument, *told, chain.expiry, strike, chain.right, chain.family, chain.settles, flags)
         chain.kept.update(odd=odd, flags=flags, any=int(np.bitwise_or.reduce(flags)))
     found: Flags = chain.kept["flags"]
     return found

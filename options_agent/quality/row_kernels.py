@@ -47,10 +47,9 @@ def _read(dtype: types.Type, dimensions: int = 1) -> types.Array:
 _F, _I, _C, _K, _B = _read(types.float64), _read(types.int64), _read(types.int32), _read(types.int8), _read(types.boolean)
 _FLAGS = types.Array(types.uint32, 1, "C")
 _INTS = types.Array(types.int64, 1, "C")
-_FAST: Final = {"cache": True, "error_model": "numpy", "nogil": True}
 
 
-@njit(types.int64(_F, _FLAGS, types.boolean, types.uint32), **_FAST)
+@njit(types.int64(_F, _FLAGS, types.boolean, types.uint32), cache=True, error_model="numpy", nogil=True)
 def flag_signs(values: Floats, flags: Flags, zero_too: bool, bit: int) -> int:
     """Flag values under zero (and zero itself with `zero_too`); how many of the values are no finite numbers."""
     odd = 0
@@ -62,7 +61,7 @@ def flag_signs(values: Floats, flags: Flags, zero_too: bool, bit: int) -> int:
     return odd
 
 
-@njit(types.int64(_F), **_FAST)
+@njit(types.int64(_F), cache=True, error_model="numpy", nogil=True)
 def odd_values(values: Floats) -> int:
     """How many of the values are no finite numbers."""
     odd = 0
@@ -71,7 +70,7 @@ def odd_values(values: Floats) -> int:
     return odd
 
 
-@njit(types.void(_F, _F, _F, _F, _F, _F, _F, _F, types.float64, types.float64, _FLAGS), **_FAST)
+@njit(types.void(_F, _F, _F, _F, _F, _F, _F, _F, types.float64, types.float64, _FLAGS), cache=True, error_model="numpy", nogil=True)
 def flag_values(
     bid: Floats,
     ask: Floats,
@@ -89,7 +88,8 @@ def flag_values(
     none = np.uint32(0)
     for i in range(flags.size):
         b, a, m, v, f, x, k, d = bid[i], ask[i], mark[i], mark_iv[i], forward[i], index[i], strike[i], delta[i]
-        missing = ((m != m) & (v != v) & ((b != b) | (a != a))) | ((f != f) & (x != x))
+        no_price = math.isnan(m) & math.isnan(v) & (math.isnan(b) | math.isnan(a))
+        missing = no_price | (math.isnan(f) & math.isnan(x))
         signs = (b <= 0.0) | (a <= 0.0) | (f <= 0.0) | (x <= 0.0) | (k <= 0.0) | (m < 0.0) | (v < 0.0) | (abs(d) > 1.0 + 1e-6)
         flags[i] |= (
             (np.uint32(MISSING_FIELD) if missing else none)
@@ -100,7 +100,7 @@ def flag_values(
         )
 
 
-@njit(types.void(_I, _I, _I, types.float64, types.float64, _FLAGS), **_FAST)
+@njit(types.void(_I, _I, _I, types.float64, types.float64, _FLAGS), cache=True, error_model="numpy", nogil=True)
 def flag_times(ts: Ints, snapshot: Ints, expiry: Ints, stale: float, late: float, flags: Flags) -> None:
     """Known at or after expiry, long before, or long after the grid time."""
     none = np.uint32(0)
@@ -114,7 +114,7 @@ def flag_times(ts: Ints, snapshot: Ints, expiry: Ints, stale: float, late: float
         )
 
 
-@njit(types.float64(types.float64, types.int32, _F, _F, _F), **_FAST)
+@njit(types.float64(types.float64, types.int32, _F, _F, _F), cache=True, error_model="numpy", nogil=True)
 def tick_of(price: float, family: int, base: Floats, above: Floats, step: Floats) -> float:
     """Tick of a family at a price; `above` and `step` hold an equal number of steps for each family."""
     tick = base[family]
@@ -122,16 +122,18 @@ def tick_of(price: float, family: int, base: Floats, above: Floats, step: Floats
     for j in range(family * steps, (family + 1) * steps):
         if price > above[j]:
             tick = step[j]
-    return tick
+    return float(tick)
 
 
-@njit(types.float64(types.float64), inline="always", **_FAST)
+@njit(types.float64(types.float64), inline="always", cache=True, error_model="numpy", nogil=True)
 def from_whole(steps: float) -> float:
     """Distance from the nearest whole number, ties to even; NaN beyond 2**51, where there are no halves."""
-    return abs(steps - ((steps + _ROUND) - _ROUND)) if abs(steps) < _WHOLE else math.nan
+    return float(abs(steps - ((steps + _ROUND) - _ROUND))) if abs(steps) < _WHOLE else math.nan
 
 
-@njit(types.void(_F, _F, _F, _C, _F, _F, _F, types.float64, types.float64, types.float64, _FLAGS), **_FAST)
+@njit(
+    types.void(_F, _F, _F, _C, _F, _F, _F, types.float64, types.float64, types.float64, _FLAGS), cache=True, error_model="numpy", nogil=True
+)
 def flag_ticks(
     bid: Floats,
     ask: Floats,
@@ -153,7 +155,7 @@ def flag_ticks(
             of = family[i]
             tick = base[of]
             once, many = (above[of * steps], step[of * steps]) if steps else (math.inf, tick)
-        if tick != tick:
+        if math.isnan(tick):
             continue
         b, a, m = bid[i], ask[i], mark[i]
         if steps <= 1:
@@ -164,11 +166,11 @@ def flag_ticks(
             flags[i] |= np.uint32(OFF_TICK)
         under, over = b - m, m - a
         beyond = max(under, over)
-        if beyond > band_share * m and under == under and over == over and beyond / tick_of(m, of, base, above, step) > band_ticks:
+        if beyond > band_share * m and not math.isnan(under + over) and beyond / tick_of(m, of, base, above, step) > band_ticks:
             flags[i] |= np.uint32(MARK_BAND)
 
 
-@njit(types.void(_C, _I, _F, _K, _C, _K, _I, _F, _K, _C, _K, _FLAGS), **_FAST)
+@njit(types.void(_C, _I, _F, _K, _C, _K, _I, _F, _K, _C, _K, _FLAGS), cache=True, error_model="numpy", nogil=True)
 def flag_names(
     code: Codes,
     named_expiry: Ints,
@@ -201,16 +203,16 @@ def flag_names(
             flags[i] |= np.uint32(UNKNOWN_INSTRUMENT)
 
 
-@njit(types.boolean(_I), **_FAST)
+@njit(types.boolean(_I), cache=True, error_model="numpy", nogil=True)
 def ascends(values: Ints) -> bool:
     """Whether no value is smaller than the one before it."""
-    for i in range(1, values.size):
-        if values[i] < values[i - 1]:
-            return False
-    return True
+    i = 1
+    while i < values.size and values[i] >= values[i - 1]:
+        i += 1
+    return i >= values.size
 
 
-@njit(types.boolean(_I, _I, _C, _I, _F, _B, _INTS), **_FAST)
+@njit(types.boolean(_I, _I, _C, _I, _F, _B, _INTS), cache=True, error_model="numpy", nogil=True)
 def order_by_expiry(harvester: Ints, snapshot: Ints, family: Codes, expiry: Ints, strike: Floats, is_call: Bools, order: Ints) -> bool:
     """Fill `order` with (harvester, snapshot, family, expiry, strike, right), stable, puts first, where only rights may be out of it.
 

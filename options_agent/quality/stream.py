@@ -6,13 +6,11 @@ compares rows looks within one snapshot, but for time, and there one number an i
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,13 +21,14 @@ from options_agent.errors import DataError
 from options_agent.quality.chain import NO_TIME, TEXTS, Chain, Ints, chain_of
 from options_agent.quality.judge import Asked, ask
 from options_agent.quality.rules import active
-from options_agent.quality.verdicts import Verdicts
 from options_agent.quotes import CLEAN_SCHEMA, QUARANTINE_SCHEMA, QUOTE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from options_agent.quality.rules import Rule
+    from options_agent.quality.verdicts import Verdicts
     from options_agent.settings import QualitySettings
 
 _THREADS: Final = 2
@@ -93,15 +92,17 @@ def write_judged(
     counts: dict[str, int] = {}
     parts = {place: place.with_name(f".{place.name}.part") for place in (clean, quarantine)}
     try:
-        with pq.ParquetWriter(parts[clean], CLEAN_SCHEMA, compression="zstd") as good:
-            with pq.ParquetWriter(parts[quarantine], QUARANTINE_SCHEMA, compression="zstd") as bad:
-                for judged in judge_files(paths, settings, network=network):
-                    good.write_table(judged.verdicts.clean())
-                    bad.write_table(judged.verdicts.quarantined())
-                    for name, count in judged.verdicts.counts().items():
-                        counts[name] = counts.get(name, 0) + count
+        with (
+            pq.ParquetWriter(parts[clean], CLEAN_SCHEMA, compression="zstd") as good,
+            pq.ParquetWriter(parts[quarantine], QUARANTINE_SCHEMA, compression="zstd") as bad,
+        ):
+            for judged in judge_files(paths, settings, network=network):
+                good.write_table(judged.verdicts.clean())
+                bad.write_table(judged.verdicts.quarantined())
+                for name, count in judged.verdicts.counts().items():
+                    counts[name] = counts.get(name, 0) + count
         for place, part in parts.items():
-            os.replace(part, place)
+            part.replace(place)
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
