@@ -49,15 +49,18 @@ def backtest_results(context: dg.AssetExecutionContext, desk: Desk, config: Rang
 def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
     from pathlib import Path
 
+    from options_agent.backtest.compare import interval_of
     from options_agent.backtest.result import load_report
     from options_agent.research.tracking import log_backtest
 
     report = load_report(Path(receipt.details["report"])) | {"path": receipt.details["report"], "plot": receipt.details["plot"]}
     url = log_backtest(report, desk.settings(), dagster_run_id=run_id)
     headline = {k: report["metrics"][k] for k in ("return_coin", "return_usd", "max_drawdown_coin", "sharpe_coin", "win_rate")}
+    spread = {f"{name}_interval": f"{w[0]:.4f} to {w[1]:.4f}" for name in headline if (w := interval_of(report, name))}
     return {
         **counts(receipt),
         **{k: round(float(v), 6) for k, v in headline.items() if v is not None},
+        **spread,
         "status": report["status"],
         "why": "; ".join(report["status_reasons"]) or "-",
         "report": dg.MetadataValue.path(receipt.details["report"]),

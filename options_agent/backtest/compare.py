@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.backtest.result import load_report
+from options_agent.backtest.uncertainty import deflated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,9 @@ COMPARED: Final = (
     "fees_coin",
     "assignment_rate",
 )
+
+#: Of those, the ones that stand with their interval in a comparison.
+INTERVALS: Final = ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd", "sharpe_coin", "sharpe_usd")
 
 
 def list_reports(folder: Path) -> list[Path]:
@@ -45,8 +49,10 @@ def latest_reports(folder: Path) -> list[dict[str, Any]]:
 def comparison(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a run: who, when, status and `COMPARED` metrics, best Sharpe in coin first; inconclusive runs last.
 
-    `looks` is how many runs stand in the table: a best of many is worth less than the same number alone.
+    `looks` is how many runs stand in the table: a best of many is worth less than the same number alone. The deflated Sharpe ratio says
+    how much less. Intervals are a `_low` and a `_high` beside their number, None where the run has none.
     """
+    odds = {currency: deflated(reports, currency) for currency in ("coin", "usd")}
     rows = [
         {
             "strategy": r["strategy"]["name"],
@@ -56,8 +62,23 @@ def comparison(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "end": r["range"]["end"],
             "status": r["status"],
             "looks": len(reports),
-            **{name: r["metrics"].get(name) for name in COMPARED},
+            **{key: value for name in COMPARED for key, value in _with_interval(r, name).items()},
+            **{f"deflated_sharpe_{currency}": of_run.get(r["run"]) for currency, of_run in odds.items()},
         }
         for r in reports
     ]
     return sorted(rows, key=lambda row: (row["status"] != "ok", -(row["sharpe_coin"] if row["sharpe_coin"] is not None else -1e9)))
+
+
+def interval_of(report: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """The interval of a metric; None where it has none, or the report was written before there were any."""
+    found = report.get("uncertainty", {}).get("intervals", {}).get(name)
+    return (found[0], found[1]) if found else None
+
+
+def _with_interval(report: dict[str, Any], name: str) -> dict[str, float | None]:
+    value = {name: report["metrics"].get(name)}
+    if name not in INTERVALS:
+        return value
+    low, high = interval_of(report, name) or (None, None)
+    return value | {f"{name}_low": low, f"{name}_high": high}

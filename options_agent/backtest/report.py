@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import math
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ import numpy as np
 
 from options_agent import __version__
 from options_agent.backtest.by_regime import regime_performance
+from options_agent.backtest.metrics import drawdown_dates
 from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
+from options_agent.backtest.uncertainty import uncertainty
 from options_agent.durable import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from options_agent.backtest.metrics.drawdown import Drawdown
     from options_agent.backtest.result import BacktestResult
 
 REPORT_VERSION: Final = 1
@@ -52,6 +56,20 @@ REPORT_SCHEMA: Final[dict[str, Any]] = {
         "range": {"type": "object", "required": ["start", "end", "snapshots"]},
         "capital": {"type": "object", "required": ["coin", "usd"]},
         "metrics": {"type": "object", "additionalProperties": {"type": ["number", "null"]}},
+        "drawdowns": {
+            "type": "object",
+            "additionalProperties": {"type": ["object", "null"], "required": ["depth", "peak_at", "trough_at", "recovered_at", "days"]},
+        },
+        "uncertainty": {
+            "type": "object",
+            "required": ["confidence", "resamples", "seed", "block_days", "intervals", "probabilistic_sharpe"],
+            "properties": {
+                "intervals": {
+                    "type": "object",
+                    "additionalProperties": {"type": ["array", "null"], "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+                },
+            },
+        },
         "regimes": {"type": "array", "items": {"type": "object", "required": ["regime", "trades", "return_coin", "return_usd"]}},
         "settlement": {"type": "object"},
         "decisions": {"type": "object"},
@@ -104,6 +122,8 @@ def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
             "status_reasons": list(result.status_reasons),
             "capital": {"coin": result.capital_coin, "usd": result.capital_usd},
             "metrics": result.metrics,
+            "drawdowns": {currency: _dated(fall) for currency, fall in drawdown_dates(result.equity).items()},
+            "uncertainty": uncertainty(result.equity, result.metrics, seed=int(result.run, 16)),
             "regimes": regime_performance(result, labels).to_pylist(),
             "settlement": {m: {"trades": len(d), "furthest_minutes": max(d)} for m, d in methods.items()},
             "decisions": {
@@ -121,6 +141,15 @@ def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
         }
     )
     return content
+
+
+def _dated(fall: Drawdown | None) -> dict[str, Any] | None:
+    """A fall for the report, its times in words; None where equity never fell."""
+    if fall is None:
+        return None
+    times = {name: getattr(fall, name) for name in ("peak_at", "trough_at", "recovered_at")}
+    words = {name: None if at is None else dt.datetime.fromtimestamp(at / 1e6, tz=dt.UTC).isoformat() for name, at in times.items()}
+    return {"depth": fall.depth, **words, "days": fall.days}
 
 
 def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:

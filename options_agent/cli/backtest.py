@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from options_agent.backtest.compare import list_reports
+from options_agent.backtest.compare import interval_of, list_reports
 from options_agent.backtest.result import load_report
 from options_agent.backtest.runner import backtest, clean_range
-from options_agent.cli.summary import strategy_table
+from options_agent.cli.summary import HOW_TO_READ, strategy_table
 from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
@@ -33,7 +33,7 @@ def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date
         receipt, result = backtest(settings, strategy, underlying, start or first, end or last)
     if result is None:
         console.print("Nothing changed since the last run of this; its report stands.")
-    _show(Path(receipt.details["report"]), console)
+    _show(Path(receipt.details["report"]), list_reports(settings.reports_dir), console)
 
 
 def show_report(run: str | None) -> None:
@@ -45,16 +45,17 @@ def show_report(run: str | None) -> None:
     settings, console = load_settings(), console_of()
     paths = list_reports(settings.reports_dir)
     if run is None:
-        table = Table(title=f"Reports in {settings.reports_dir}", title_justify="left")
-        for column in ("run", "strategy", "underlying", "start", "end", "status", "return coin"):
+        table = Table(title=f"Reports in {settings.reports_dir} ({len(paths)} runs looked at)", title_justify="left")
+        for column in ("run", "strategy", "underlying", "start", "end", "status", "return coin", "90 % interval"):
             table.add_column(column)
         for path in paths:
             r = load_report(path)
             value = r["metrics"]["return_coin"]
             span = (r["range"]["start"][:10], r["range"]["end"][:10])
-            table.add_row(
-                r["run"], r["strategy"]["name"], r["underlying"], *span, r["status"], "-" if value is None else f"{100 * value:+.2f} %"
-            )
+            shown = "-" if value is None else f"{100 * value:+.2f} %"
+            within = interval_of(r, "return_coin")
+            spread = "-" if within is None else f"{100 * within[0]:+.1f} to {100 * within[1]:+.1f}"
+            table.add_row(r["run"], r["strategy"]["name"], r["underlying"], *span, r["status"], shown, spread)
         console.print(
             table if paths else f"No report yet in {settings.reports_dir}: `options-agent run` or `options-agent backtest` writes them."
         )
@@ -66,19 +67,29 @@ def show_report(run: str | None) -> None:
             place=str(settings.reports_dir),
             remedy="`options-agent report` lists them",
         )
-    _show(found[0], console)
+    _show(found[0], paths, console)
 
 
-def _show(path: Path, console: Console) -> None:
+def _show(path: Path, looked_at: list[Path], console: Console) -> None:
     report = load_report(path)
     console.print(f"[bold]{report['strategy']['name']}[/] on {report['underlying']}: {report['strategy']['in_words']}")
-    console.print(strategy_table([report]))
+    console.print(strategy_table([report], [load_report(one) for one in looked_at]))
+    console.print(f"[dim]{HOW_TO_READ}[/]")
     for reason in report["status_reasons"]:
         console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
-    metrics = Table(title="All metrics", title_justify="left", show_header=False)
+    metrics = Table(title="All metrics, with the 90 % interval of the headlines", title_justify="left", show_header=False)
     for name, value in report["metrics"].items():
-        metrics.add_row(name, "-" if value is None else f"{value:,.4f}")
+        within = interval_of(report, name)
+        spread = "" if within is None else f"{within[0]:,.4f} to {within[1]:,.4f}"
+        metrics.add_row(name, "-" if value is None else f"{value:,.4f}", spread)
     console.print(metrics)
+    for currency, fall in report.get("drawdowns", {}).items():
+        if fall is not None:
+            back = f"back {fall['recovered_at'][:10]}" if fall["recovered_at"] else "not back by the end"
+            console.print(
+                f"Deepest fall in {currency}: {fall['depth']:.1%} from {fall['peak_at'][:10]} to {fall['trough_at'][:10]}, {back}, "
+                f"{fall['days']:.0f} days"
+            )
     for method, detail in report["settlement"].items():
         console.print(f"Settled by {method}: {detail['trades']} trades, price at most {detail['furthest_minutes']:.0f} minutes from expiry")
     declined = {k: n for k, n in report["decisions"].items() if k.startswith(("skip:", "cancel:"))}

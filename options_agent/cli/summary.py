@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from options_agent.backtest.compare import interval_of
 from options_agent.backtest.runner import current_reports
+from options_agent.backtest.uncertainty import CONFIDENCE, deflated
 from options_agent.lake.receipts import receipts
 from options_agent.lake.store import open_lake
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from options_agent.settings import Settings
 
 
+HOW_TO_READ: Final = (
+    "Intervals: the same days in another order (stationary bootstrap). Deflated: the odds that the true Sharpe ratio is above what luck "
+    "gives the best of as many runs; under 0.95 it proves nothing."
+)
+
+
 def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Console) -> None:
     """Print both tables."""
     lake = open_lake(settings)
@@ -30,6 +38,7 @@ def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Con
         for reason in report["status_reasons"]:
             console.print(f"[yellow]{report['strategy']['name']} {report['underlying']} is INCONCLUSIVE[/]: {reason}")
     console.print("[dim]Trades belong to the regime known at their entry, returns to the regime of each step; dim rows have few trades.[/]")
+    console.print(f"[dim]{HOW_TO_READ}[/]")
 
 
 def data_table(lake: Lake, settings: Settings, start: dt.date, end: dt.date) -> Table:
@@ -87,27 +96,47 @@ def _numbers(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[
     return shown
 
 
-def strategy_table(reports: list[dict[str, Any]]) -> Table:
-    """Each strategy in all and by regime; regimes of few trades are dim."""
-    table = Table(title=f"Strategies by regime ({len(reports)} runs looked at)", title_justify="left")
+def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | None = None) -> Table:
+    """Each strategy in all, with the intervals of its headlines, and by regime; regimes of few trades are dim.
+
+    Args:
+        reports: what is shown.
+        among: every report that was looked at, these included; the deflated Sharpe ratio counts them. Those shown unless given.
+    """
+    looked_at = reports if among is None else among
+    odds = deflated(looked_at)
+    table = Table(title=f"Strategies by regime ({len(looked_at)} runs looked at)", title_justify="left")
     for name in ("strategy", "regime"):
         table.add_column(name, no_wrap=True)
-    for name in ("trades", "return coin", "return USD", "max DD coin", "max DD USD", "Sharpe coin", "win rate"):
+    for name in ("trades", "return coin", "return USD", "max DD coin", "max DD USD", "Sharpe coin", "deflated", "win rate"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in sorted(reports, key=lambda r: (r["strategy"]["name"], r["underlying"])):
         m = report["metrics"]
         who = f"{report['strategy']['name']} {report['underlying']}"
         if report["status"] != "ok":
-            table.add_row(who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 6)
+            table.add_row(who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 7)
         else:
-            table.add_row(who, "all", *_cells({**m, "trades": m["closed_trades"]}), style="bold")
+            table.add_row(who, "all", *_cells({**m, "trades": m["closed_trades"]}, odds.get(report["run"])), style="bold")
+            table.add_row("", *_intervals(report))
             for regime in report["regimes"]:
                 table.add_row("", regime["regime"], *_cells(regime), style="dim" if regime["small_sample"] else None)
         table.add_section()
     return table
 
 
-def _cells(numbers: dict[str, Any]) -> list[str]:
+def _intervals(report: dict[str, Any]) -> list[str]:
+    """The row of intervals below a run's numbers."""
+
+    def cell(name: str, scale: float = 100.0, digits: int = 1) -> str:
+        found = interval_of(report, name)
+        return "-" if found is None else f"{scale * found[0]:.{digits}f} to {scale * found[1]:.{digits}f}"
+
+    confidence = report.get("uncertainty", {}).get("confidence", CONFIDENCE)
+    columns = [cell(name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
+    return [f"{confidence:.0%} interval", "", *columns, cell("sharpe_coin", 1.0), "", ""]
+
+
+def _cells(numbers: dict[str, Any], odds: float | None = None) -> list[str]:
     return [
         _count(numbers["trades"]),
         _percent(numbers["return_coin"], signed=True),
@@ -115,6 +144,7 @@ def _cells(numbers: dict[str, Any]) -> list[str]:
         _percent(numbers["max_drawdown_coin"]),
         _percent(numbers["max_drawdown_usd"]),
         "-" if numbers["sharpe_coin"] is None else f"{numbers['sharpe_coin']:.2f}",
+        "" if odds is None else f"{odds:.2f}",
         _percent(numbers["win_rate"]),
     ]
 
