@@ -11,6 +11,7 @@ from typing import Any, Final
 from options_agent.exchange.errors import RpcError
 
 LASTS: Final = 900.0
+DEFAULT_SCOPE: Final = "account:read trade:read wallet:read connection"
 REFRESH_LASTS: Final = 31_536_000.0
 _SIGNATURE_WINDOW_MS: Final = 60_000
 
@@ -38,7 +39,7 @@ class Access:
         Raises:
             RpcError: 13004 where the credentials are wrong, 13009 where a refresh token is, -32602 for another grant type.
         """
-        kind = params.get("grant_type")
+        kind, former = params.get("grant_type"), None
         if kind == "client_credentials":
             client = self._known(params)
             if not hmac.compare_digest(self.keys[client], str(params.get("client_secret", ""))):
@@ -53,8 +54,31 @@ class Access:
             client = former.client
         else:
             raise RpcError(-32602, reason="unknown grant type", param="grant_type")
-        scope = str(params.get("scope") or "account:read trade:read wallet:read")
-        grant = Grant(client, scope, now + LASTS)
+        scope = str(params.get("scope") or (former.scope if former else DEFAULT_SCOPE))
+        grant, reply = self._given(client, scope, now)
+        if "state" in params:
+            reply["state"] = params["state"]
+        return grant, reply
+
+    def fork(self, params: dict[str, Any], now: float) -> dict[str, Any]:
+        """`public/fork_token`: tokens of a session of another name; the refresh token it is given goes on to serve.
+
+        Raises:
+            RpcError: 13009 where the refresh token is wrong, -32602 without a session name.
+        """
+        held = self.tokens.get(str(params.get("refresh_token", "")))
+        if held is None or not held.refresh or held.until < now:
+            raise RpcError(13009, reason="invalid_token")
+        name = params.get("session_name")
+        if not isinstance(name, str) or not name:
+            raise RpcError(-32602, reason="value required", param="session_name")
+        others = [part for part in held.scope.split() if not part.startswith("session:") and part != "connection"]
+        return self._given(held.client, " ".join([*others, f"session:{name}"]), now)[1]
+
+    def _given(self, client: str, scope: str, now: float) -> tuple[Grant, dict[str, Any]]:
+        """New tokens. `expires:SECONDS` in the scope shortens the access token's life."""
+        lasts = min((float(part[8:]) for part in scope.split() if part.startswith("expires:") and part[8:].isdigit()), default=LASTS)
+        grant = Grant(client, scope, now + lasts)
         access, refresh = f"{secrets.token_hex(8)}.{secrets.token_urlsafe(32)}", secrets.token_urlsafe(40)
         self.tokens = {token: each for token, each in self.tokens.items() if each.until >= now}
         self.tokens[access] = grant
@@ -62,13 +86,11 @@ class Access:
         reply: dict[str, Any] = {
             "access_token": access,
             "refresh_token": refresh,
-            "expires_in": int(LASTS),
+            "expires_in": int(lasts),
             "scope": scope,
             "token_type": "bearer",
             "enabled_features": [],
         }
-        if "state" in params:
-            reply["state"] = params["state"]
         return grant, reply
 
     def holder(self, token: str, now: float) -> Grant:
@@ -93,7 +115,7 @@ class Access:
             verb, path, body = request
             signed = f"{parts.get('ts')}\n{parts.get('nonce')}\n{verb.upper()}\n{path}\n{body}\n"
             self._compare(client, signed, parts.get("sig", ""))
-            return Grant(client, "account:read trade:read wallet:read", now + LASTS)
+            return Grant(client, DEFAULT_SCOPE, now + LASTS)
         raise RpcError(13009, reason="unknown scheme")
 
     def _known(self, params: dict[str, Any]) -> str:

@@ -159,16 +159,20 @@ class Pump:
                 self._told_at[channel.name] = stamp
                 self._send(channel, channels.of_index(channel, market, stamp))
         self._tell_trades(now)
-        if faults.maintenance != self._maintenance:
-            self._maintenance = faults.maintenance
-            for channel in self._about("platform_state"):
-                self._send(channel, {"maintenance": faults.maintenance})
+        self.tell_platform()
         wall = time.monotonic()
         for session in list(self.sessions):
             session.flush(faults, self.dice)
             if not faults.stalled and not session.beat(wall):
                 session.transport.write(UNANSWERED)
                 session.transport.close()
+
+    def tell_platform(self) -> None:
+        """Tell that maintenance began or ended, where it did since last told."""
+        if self.market.faults.maintenance != self._maintenance:
+            self._maintenance = self.market.faults.maintenance
+            for channel in self._about("platform_state"):
+                self._send(channel, {"maintenance": self._maintenance})
 
     def _tell_instrument(self, listed: Listed, own: dict[str, Channel], stamp: int) -> None:
         encoded: dict[str, bytes] = {}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from options_agent.exchange import channels
+from options_agent.exchange import channels, private
 from options_agent.exchange.access import Access, Grant
 from options_agent.exchange.credits import Account
 from options_agent.exchange.errors import RpcError
@@ -76,6 +76,7 @@ class Box:
         self.market.faults = faults
         if reseed:
             self.pump.dice = type(self.pump.dice)(faults.seed)
+        self.pump.tell_platform()
         if faults.down or faults.maintenance:
             for session in list(self.pump.sessions):
                 session.flush(faults, self.pump.dice)
@@ -201,6 +202,8 @@ def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | Non
         raise RpcError(11051)
     if not account.charge(method, box.market.feed.clock.seconds(), box.limits) or box.pump.dice.hit(faults.too_many):
         raise RpcError(10028)
+    if method == "public/fork_token":
+        return box.access.fork(params, box.market.feed.clock.seconds())
     if method == "public/auth":
         granted, reply = box.access.log_in(params, box.market.now_ms() / 1_000)
         if session is not None:
@@ -210,6 +213,8 @@ def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | Non
         raise RpcError(13009, reason="unauthorized")
     if session is not None and (of_session := _SESSION_METHODS.get(method)):
         return of_session(box, session, params)
+    if method.startswith("private/") and grant is not None:
+        return private.call(method, box.market, params, grant)
     if (answer := METHODS.get(method)) is None:
         raise RpcError(-32601)
     return answer(box.market, params)
