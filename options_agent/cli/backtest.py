@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
 from options_agent.backtest.compare import interval_of, list_reports
 from options_agent.backtest.result import load_report
 from options_agent.backtest.runner import backtest, clean_range
+from options_agent.backtest.uncertainty import CONFIDENCE
 from options_agent.cli.summary import HOW_TO_READ, strategy_table
 from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+#: What the figures beside a number are.
+WITHIN: Final = f"{100 * CONFIDENCE:.0f} % interval"
 
 
 def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None) -> None:
@@ -46,7 +50,7 @@ def show_report(run: str | None) -> None:
     paths = list_reports(settings.reports_dir)
     if run is None:
         table = Table(title=f"Reports in {settings.reports_dir} ({len(paths)} runs looked at)", title_justify="left")
-        for column in ("run", "strategy", "underlying", "start", "end", "status", "return coin", "90 % interval"):
+        for column in ("run", "strategy", "underlying", "start", "end", "status", "return coin", WITHIN):
             table.add_column(column)
         for path in paths:
             r = load_report(path)
@@ -77,7 +81,7 @@ def _show(path: Path, looked_at: list[Path], console: Console) -> None:
     console.print(f"[dim]{HOW_TO_READ}[/]")
     for reason in report["status_reasons"]:
         console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
-    metrics = Table(title="All metrics, with the 90 % interval of the headlines", title_justify="left", show_header=False)
+    metrics = Table(title=f"All metrics, headlines with their {WITHIN}", title_justify="left", show_header=False)
     for name, value in report["metrics"].items():
         within = interval_of(report, name)
         spread = "" if within is None else f"{within[0]:,.4f} to {within[1]:,.4f}"

@@ -133,7 +133,7 @@ def _intervals(report: dict[str, Any]) -> list[str]:
 
     confidence = report.get("uncertainty", {}).get("confidence", CONFIDENCE)
     columns = [cell(name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
-    return [f"{confidence:.0%} interval", "", *columns, cell("sharpe_coin", 1.0), "", ""]
+    return [f"{100 * confidence:.0f} % interval", "", *columns, cell("sharpe_coin", 1.0, 2), "", ""]
 
 
 def _cells(numbers: dict[str, Any], odds: float | None = None) -> list[str]:

@@ -92,6 +92,8 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
     if link:
         note.append(f"[The Dagster run that made it]({link})")
     rules = {f"{part}.{k}": str(v) for part in ("entry", "exit", "filters") for k, v in strategy[part].items()}
+    intervals = report.get("uncertainty", {}).get("intervals", {})
+    spread = {f"{name}_{end}": found[n] for name, found in intervals.items() if found for n, end in enumerate(("low", "high"))}
     regimes = {f"regime.{r['regime']}.{k}": r[k] for r in report["regimes"] for k in ("return_coin", "return_usd", "trades", "win_rate")}
     return track(
         TrackedRun(
@@ -107,7 +109,7 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
             }
             | rules
             | {f"costs.{k}": str(v) for k, v in provenance["settings"].items()},
-            metrics={k: float(v) for k, v in (report["metrics"] | regimes).items() if v is not None},
+            metrics={k: float(v) for k, v in (report["metrics"] | spread | regimes).items() if v is not None},
             tags={
                 "network": settings.network,
                 "status": report["status"],

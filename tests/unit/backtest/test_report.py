@@ -54,6 +54,8 @@ def test_a_report_is_what_its_schema_says(result: BacktestResult, labels: pa.Tab
     assert report["provenance"]["data_fingerprint"] == result.data_fingerprint
     assert len(report["provenance"]["code_sha256"]) == 64
     assert sum(report["decisions"].values()) == result.decisions.num_rows
+    assert report["drawdowns"]["coin"]["depth"] == report["metrics"]["max_drawdown_coin"]
+    assert report["drawdowns"]["coin"]["peak_at"] < report["drawdowns"]["coin"]["trough_at"]
     assert paths.plot.read_bytes().startswith(b"\x89PNG\r\n")
     assert {p.stem for p in paths.tables.values()} == set(TABLES)
 
@@ -71,6 +73,7 @@ def test_a_metric_that_is_not_defined_is_null_in_strict_json(tmp_path: Path) -> 
     assert report["status"] == "inconclusive"
     assert report["status_reasons"]
     assert report["metrics"]["sharpe_coin"] is None
+    assert report["uncertainty"]["intervals"]["sharpe_coin"] is None
 
 
 def test_the_same_run_is_the_same_bytes(world: World, result: BacktestResult, labels: pa.Table, tmp_path: Path) -> None:
@@ -162,6 +165,11 @@ def test_runs_are_compared_with_the_inconclusive_last_and_how_many_were_looked_a
     rows = comparison([report_content(run, NO_LABELS) for run in runs])
     assert {row["looks"] for row in rows} == {3}
     assert [row["status"] for row in rows][-1] == "inconclusive"
+    for row in rows[:-1]:
+        assert row["sharpe_coin_low"] < row["sharpe_coin"] < row["sharpe_coin_high"]
+        assert row["return_usd_low"] < row["return_usd_high"]
+        assert 0 <= row["deflated_sharpe_coin"] <= 1
+    assert rows[-1]["sharpe_coin_low"] is rows[-1]["deflated_sharpe_coin"] is None
     sharpes = [row["sharpe_coin"] for row in rows if row["status"] == "ok"]
     assert sharpes == sorted(sharpes, reverse=True)
 

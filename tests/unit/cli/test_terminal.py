@@ -130,6 +130,34 @@ def test_an_inconclusive_run_is_shown_as_such_and_never_as_a_success() -> None:
     assert "0.00 %" not in text
 
 
+def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() -> None:
+    def report(run: str, sharpe: float, regimes: list[dict[str, object]]) -> dict[str, object]:
+        metrics = {"return_coin": 0.04, "return_usd": 0.1, "max_drawdown_coin": 0.1, "max_drawdown_usd": 0.2, "win_rate": 0.7}
+        metrics |= {"closed_trades": 20.0, "sharpe_coin": sharpe, "days": 150.0, "skew_coin": -1.0, "kurtosis_coin": 4.0}
+        intervals = {"return_coin": [-0.031, 0.123], "sharpe_coin": [-0.42, 2.87], "max_drawdown_coin": None}
+        return {
+            "strategy": {"name": "covered_call"},
+            "underlying": "BTC",
+            "run": run,
+            "status": "ok",
+            "metrics": metrics,
+            "regimes": regimes,
+            "uncertainty": {"confidence": 0.9, "intervals": intervals},
+        }
+
+    best, others = report("a", 1.5, []), [report("b", 0.2, []), report("c", -1.0, [])]
+    alone, of_three = (_shown(strategy_table([best], among)) for among in (None, [best, *others]))
+    assert "(1 runs looked at)" in alone
+    assert "(3 runs looked at)" in of_three
+    assert "90 % interval" in of_three
+    assert "-3.1 to 12.3" in of_three
+    assert "-0.42 to 2.87" in of_three
+    odds = [float(next(line for line in text.splitlines() if "1.50" in line).split("│")[9]) for text in (alone, of_three)]
+    assert 0.5 < odds[1] < odds[0] < 1
+    older = {k: v for k, v in best.items() if k != "uncertainty"}
+    assert "90 % interval" in _shown(strategy_table([older]))
+
+
 def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "progress.jsonl"
     monkeypatch.setenv(PROGRESS_VARIABLE, str(path))
