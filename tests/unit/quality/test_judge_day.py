@@ -12,8 +12,9 @@ from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.receipts import read_receipt
 from options_agent.lake.store import open_lake, read_day, read_raw_day, write_snapshot
 from options_agent.market.synthetic.source import SyntheticSource
-from options_agent.quality.judge import judge_day, judge_days
+from options_agent.quality.judge import judge_day, judge_days, judge_each
 from options_agent.quality.schema import check_quotes
+from options_agent.quotes import QUARANTINE_SCHEMA, split_incomplete
 from options_agent.settings import QualitySettings, SyntheticSettings
 from tests.unit.quality.market import EXPIRIES, NOON, Row, rows, spoilt, table
 
@@ -162,3 +163,29 @@ def test_every_defect_injected_into_the_synthetic_market_is_caught_and_little_el
     assert len(missed) <= 0.02 * len(quarantinable), missed
     assert len(set(caught) - set(injected)) <= 0.0005 * rows_in
     assert sum(kind == "locked" for kind in injected.values()) <= warned
+
+
+def test_a_row_without_what_a_raw_row_must_have_does_not_cost_its_snapshot(lake, settings) -> None:
+    quotes = rows()
+    quotes[3].update(expiry=None, strike=None)
+    quotes[9].update(ts=None)
+    complete, incomplete = split_incomplete(table(quotes))
+    assert (len(complete), len(incomplete)) == (len(quotes) - 2, 2)
+    assert complete.equals(table([row for n, row in enumerate(quotes) if n not in (3, 9)]))
+    assert incomplete.schema.equals(QUARANTINE_SCHEMA)
+    assert incomplete.column("reason").to_pylist() == ["the source gave no expiry, strike", "the source gave no ts"]
+    assert set(incomplete.column("rule").to_pylist()) == {"missing_field"}
+    write_snapshot(lake, complete)
+    assert judge_day(lake, "BTC", DAY, settings=settings).counts["clean"] == len(quotes) - 2
+    assert len(split_incomplete(table(rows()))[1]) == 0
+    with pytest.raises(DataError, match="not quotes"):
+        split_incomplete(table(rows()).drop_columns(["strike"]))
+
+
+def test_days_of_several_underlyings_are_judged_in_the_order_asked_for(lake, settings) -> None:
+    for name in ("BTC", "ETH"):
+        write_snapshot(lake, table(rows(underlying=name)))
+    wanted = [("ETH", DAY), ("BTC", DAY), ("ETH", DAY + dt.timedelta(days=1))]
+    receipts = list(judge_each(lake, wanted, settings=settings))
+    assert [(receipt.underlying, receipt.partition) for receipt in receipts] == [(name, day.isoformat()) for name, day in wanted]
+    assert [receipt.counts["clean"] for receipt in receipts] == [len(rows()), len(rows()), 0]
