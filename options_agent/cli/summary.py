@@ -127,13 +127,13 @@ def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | 
 def _intervals(report: dict[str, Any]) -> list[str]:
     """The row of intervals below a run's numbers."""
 
-    def cell(name: str, scale: float = 100.0, digits: int = 1) -> str:
+    def cell(name: str, scale: float = 100.0, digits: int = 0) -> str:
         found = interval_of(report, name)
-        return "-" if found is None else f"{scale * found[0]:.{digits}f} to {scale * found[1]:.{digits}f}"
+        return "-" if found is None else f"{scale * found[0]:.{digits}f}..{scale * found[1]:.{digits}f}"
 
     confidence = report.get("uncertainty", {}).get("confidence", CONFIDENCE)
     columns = [cell(name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
-    return [f"{100 * confidence:.0f} % interval", "", *columns, cell("sharpe_coin", 1.0, 2), "", ""]
+    return [f"  {100 * confidence:.0f} % within", "", *columns, cell("sharpe_coin", 1.0, 1), "", ""]
 
 
 def _cells(numbers: dict[str, Any], odds: float | None = None) -> list[str]:

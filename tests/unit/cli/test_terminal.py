@@ -149,13 +149,13 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
     alone, of_three = (_shown(strategy_table([best], among)) for among in (None, [best, *others]))
     assert "(1 runs looked at)" in alone
     assert "(3 runs looked at)" in of_three
-    assert "90 % interval" in of_three
-    assert "-3.1 to 12.3" in of_three
-    assert "-0.42 to 2.87" in of_three
+    assert "90 % within" in of_three
+    assert "-3..12" in of_three
+    assert "-0.4..2.9" in of_three
     odds = [float(next(line for line in text.splitlines() if "1.50" in line).split("│")[9]) for text in (alone, of_three)]
     assert 0.5 < odds[1] < odds[0] < 1
     older = {k: v for k, v in best.items() if k != "uncertainty"}
-    assert "90 % interval" in _shown(strategy_table([older]))
+    assert "90 % within" in _shown(strategy_table([older]))
 
 
 def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
