@@ -61,7 +61,10 @@ def test_private_methods_join_by_name_and_are_let_in_by_scope(monkeypatch: pytes
     market: Any = None
     assert code(lambda: private.call("private/sell", market, {}, Grant("box", "trade:read_write", 1.0))) == -32601
     assert code(lambda: private.call("private/buy", market, {}, Grant("box", "trade:read account:read_write", 1.0))) == 13021
-    assert private.call("private/buy", market, {"amount": 2}, Grant("box", "account:read trade:read_write", 1.0)) == {"bought": 2, "by": "box"}
+    assert private.call("private/buy", market, {"amount": 2}, Grant("box", "account:read trade:read_write", 1.0)) == {
+        "bought": 2,
+        "by": "box",
+    }
     account = Account()
     assert sum(account.charge("private/buy", 0.0) for _ in range(30)) == 20, "orders draw on the matching engine's pool"
 
