@@ -42,7 +42,9 @@ def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     assert _rows(_file(tmp_path, gzip.compress(f"{CHAIN_HEADER}\n".encode()))) == 0
 
 
-@pytest.mark.parametrize("data", [b"", b"exchange,symbol\n" * 3, gzip.compress(CHAIN_HEADER.encode(), mtime=0)[:15]], ids=["nothing", "text", "cut"])
+@pytest.mark.parametrize(
+    "data", [b"", b"exchange,symbol\n" * 3, gzip.compress(CHAIN_HEADER.encode(), mtime=0)[:15]], ids=["nothing", "text", "cut"]
+)
 def test_what_is_no_gzip_is_damaged(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(DamagedFileError):
         _rows(_file(tmp_path, data))
