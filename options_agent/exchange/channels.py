@@ -99,8 +99,8 @@ def of_instrument(channel: Channel, listed: Listed, now_ms: int, book: tuple[int
             return wire.ticker(listed, now_ms) | {"type": "change"}
         case "quote":
             return wire.quote(listed, now_ms)
-        case "perpetual":
-            return {"interest": 0.0, "timestamp": now_ms, "index_price": listed.row["index"]} if listed.expiry is None else None
+        case "perpetual" if listed.expiry is None:
+            return {"interest": listed.row["funding"], "timestamp": now_ms, "index_price": listed.row["index"]}
         case "grouped":
             full = wire.order_book(listed, now_ms, channel.depth)
             return {name: full[name] for name in ("timestamp", "instrument_name", "change_id", "bids", "asks")}

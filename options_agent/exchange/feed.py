@@ -88,6 +88,7 @@ class Feed:
         self.by_number: dict[int, Listed] = {}
         self.index: dict[str, float] = {}
         self._tapes: dict[str, _Tape] = {}
+        self._rates: dict[str, tuple[int, float]] = {}
         self._numbers = 0
 
     def advance(self, now: dt.datetime, expired: tuple[str, ...] = ()) -> tuple[list[Listed], list[tuple[Listed, str]]]:
@@ -213,6 +214,8 @@ class Feed:
                 "least": round(price * 0.5, 6),
                 "most": round(price * 1.5 + 0.01, 6),
             }
+            if ends is None:
+                row["funding"] = self._funding(underlying)
             if listed is None:
                 listed = self._list(name, "future", underlying, ends, row, stamp)
                 listed.tick = tick
@@ -222,6 +225,15 @@ class Feed:
             listed.row, listed.changed_ms = row, stamp
             listed.book.dirty = True
             changed.append(listed)
+
+    def _funding(self, underlying: str) -> float:
+        """The newest rate of eight hours known; asked for once an hour."""
+        now = self.clock.now()
+        hour, kept = int(now.timestamp()) // 3_600, self._rates.get(underlying)
+        if kept is None or kept[0] != hour:
+            rates = self.source.funding(underlying, now - dt.timedelta(hours=9), now)
+            kept = self._rates[underlying] = (hour, rates["rate_8h"][-1].as_py() if rates.num_rows else 0.0)
+        return kept[1]
 
     def _forward_name(self, underlying: str, expiry: dt.datetime) -> str:
         """The future of the expiry where one is listed, else the exchange's name for the forward it makes up."""

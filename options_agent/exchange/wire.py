@@ -58,7 +58,7 @@ def ticker(listed: Listed, now_ms: int) -> dict[str, Any]:
             },
         }
     elif listed.expiry is None:
-        told |= {"current_funding": 0.0, "funding_8h": 0.0, "interest_value": 0.0}
+        told |= {"current_funding": row["funding"], "funding_8h": row["funding"], "interest_value": 0.0}
         stats["volume_notional"] = stats["volume_usd"]
     return told
 
@@ -94,7 +94,7 @@ def summary(listed: Listed, now_ms: int) -> dict[str, Any]:
             "underlying_price": row["forward"] or row["index"],
         }
     elif listed.expiry is None:
-        told |= {"current_funding": 0.0, "funding_8h": 0.0}
+        told |= {"current_funding": row["funding"], "funding_8h": row["funding"]}
     return told
 
 

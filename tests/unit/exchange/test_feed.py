@@ -73,6 +73,16 @@ def test_a_contract_taken_off_early_stays_off_until_it_is_let_back() -> None:
     assert [(listed.name, state) for listed, state in states] == [(name, "created")]
 
 
+def test_the_perpetual_says_the_newest_funding_known() -> None:
+    feed, source = opened(synthetic(), BEFORE_EIGHT, "BTC"), synthetic()
+    known = source.funding("BTC", BEFORE_EIGHT - dt.timedelta(hours=9), BEFORE_EIGHT)["rate_8h"].to_pylist()
+    assert wire.ticker(feed.listed["BTC-PERPETUAL"], 0)["funding_8h"] == known[-1] != 0.0
+    feed.clock = clock_at(BEFORE_EIGHT + dt.timedelta(hours=1), 1e-9)
+    feed.advance(feed.clock.now())
+    newer = source.funding("BTC", BEFORE_EIGHT, BEFORE_EIGHT + dt.timedelta(hours=1))["rate_8h"].to_pylist()
+    assert wire.ticker(feed.listed["BTC-PERPETUAL"], 0)["funding_8h"] == newer[-1]
+
+
 def test_what_a_chain_lacks_is_worked_out_as_quality_does() -> None:
     whole = synthetic().latest("BTC", BEFORE_EIGHT)
     assert whole is not None
