@@ -6,6 +6,7 @@ Private methods join the same table: a function of (market, parameters, caller) 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -207,11 +208,8 @@ def last_trades(market: Market, params: Params, *, by: str) -> dict[str, Any]:
     first = text(params, "sorting", "asc" if timed else "desc", ("asc", "desc", "default")) == "asc"
     found: list[dict[str, Any]] = []
     for family in families:
-        for trade in market.past.trades(family, start, end):
-            if name is None or trade["instrument_name"] == name:
-                found.append(trade)
-                if first and len(found) > 4 * count:
-                    break
+        own = (t for t in market.past.trades(family, start, end) if name is None or t["instrument_name"] == name)
+        found += itertools.islice(own, count + 1) if first else own
     found.sort(key=lambda trade: (trade["timestamp"], trade["trade_seq"]), reverse=not first)
     return {"trades": found[:count], "has_more": len(found) > count}
 

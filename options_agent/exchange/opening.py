@@ -30,7 +30,7 @@ def box_of(settings: Settings) -> Box:
     exchange = settings.exchange
     clock = clock_at(_opening_time(settings, source), exchange.speed)
     keys = {exchange.client_id: exchange.client_secret.get_secret_value()}
-    return make_box(source, settings.underlyings, clock, keys=keys, limits=exchange.limits)
+    return make_box(source, settings.underlyings, clock, past=feed_source(settings), keys=keys, limits=exchange.limits)
 
 
 def feed_source(settings: Settings) -> Source:

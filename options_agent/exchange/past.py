@@ -20,7 +20,7 @@ from options_agent.exchange.feed import ms
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from options_agent.exchange.feed import Feed
+    from options_agent.market.sources import Source
 
 BUCKET: Final = dt.timedelta(minutes=15)
 HOUR: Final = dt.timedelta(hours=1)
@@ -37,6 +37,7 @@ DVOL_RESOLUTIONS: Final = {
     "43200": dt.timedelta(hours=12),
     "1D": dt.timedelta(days=1),
 }
+_TRADED: Final = ["instrument", "expiry", "bid", "ask", "mark", "bid_iv", "ask_iv", "mark_iv", "index", "forward"]
 _MOST_BARS: Final = 1_000
 
 #: Open time in milliseconds, open, high, low, close.
@@ -46,9 +47,8 @@ Bar = tuple[int, float, float, float, float]
 class Past:
     """What was, by the source that feeds the box."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self._source = feed.source
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._bucket = lru_cache(maxsize=2_048)(self._trades_of)
 
     def bars(self, underlying: str, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> list[Bar]:
@@ -164,8 +164,10 @@ class Past:
         table = self._chain(underlying, at)
         if table is None:
             return ()
-        rows = [r for r in table.to_pylist() if r["bid"] and r["ask"] and r["expiry"] and r["expiry"] > at + BUCKET]
-        if not rows:
+        table = table.select(_TRADED)
+        soon = pa.scalar(at + BUCKET)
+        rows = np.flatnonzero(np.asarray(pc.fill_null(_both(pc.greater(table["expiry"], soon), table["bid"], table["ask"]), False)))
+        if not rows.size:
             return ()
         first = int(at.timestamp())
         dice = random.Random(f"{underlying}{first}")  # noqa: S311 - the same trades whenever asked
@@ -173,7 +175,7 @@ class Past:
         sequence = first // BUCKET.seconds * _PER_BUCKET
         told = []
         for n, offset in enumerate(stamps):
-            row, buys = dice.choice(rows), dice.random() < 0.5
+            row, buys = table.slice(int(dice.choice(rows)), 1).to_pylist()[0], dice.random() < 0.5
             price = row["ask"] if buys else row["bid"]
             told.append(
                 {
@@ -201,6 +203,11 @@ class Past:
         for table in self._source.snapshots(underlying, at - 2 * self._source.interval(underlying), at + dt.timedelta(seconds=1)):
             newest = table
         return newest
+
+
+def _both(still: pa.ChunkedArray, bid: pa.ChunkedArray, ask: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Rows that live on and have both sides."""
+    return pc.and_(still, pc.and_(pc.greater(bid, 0.0), pc.greater(ask, 0.0)))
 
 
 def _bars(table: pa.Table, values: np.ndarray, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> list[Bar]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
+import dataclasses
 import json
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from options_agent.exchange import channels, private
+from options_agent.exchange import channels, private, switches
 from options_agent.exchange.access import Access, Grant
 from options_agent.exchange.credits import Account
 from options_agent.exchange.errors import RpcError
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 32
 HTTP_LIFE_SECONDS: Final = 900.0
+#: Methods that read long ranges of the source: answered beside the loop, or one of them would stop the market.
+HISTORY: Final = frozenset(
+    name
+    for name in METHODS
+    if any(part in name for part in ("last_trades", "history", "historical", "chart", "delivery", "settlements", "index_data"))
+)
 _LEAST_HEARTBEAT: Final = 10.0
 _MOST_CHANNELS: Final = 500
 
@@ -44,7 +51,8 @@ _MOST_CHANNELS: Final = 500
 class Box:
     """The whole exchange: market, keys, credit, sessions.
 
-    `limits` is how many times larger the credit pools are than the exchange's; 0 switches them off.
+    `limits` is how many times larger the credit pools are than the exchange's; 0 switches them off. `historian` is the thread that answers
+    from `past`, where that has a source of its own.
     """
 
     market: Market
@@ -55,6 +63,8 @@ class Box:
     connections: dict[str, int] = field(default_factory=dict)
     incidents: list[dict[str, Any]] = field(default_factory=list)
     errors: dict[int, int] = field(default_factory=dict)
+    past: Past | None = None
+    historian: ThreadPoolExecutor | None = None
     _ages: weakref.WeakKeyDictionary[Any, float] = field(default_factory=weakref.WeakKeyDictionary)
 
     def __post_init__(self) -> None:
@@ -84,15 +94,34 @@ class Box:
         return faults
 
 
-def make_box(source: Source, underlyings: tuple[str, ...], clock: Clock, *, keys: dict[str, str] | None = None, limits: float = 1.0) -> Box:
+def make_box(
+    source: Source,
+    underlyings: tuple[str, ...],
+    clock: Clock,
+    *,
+    past: Source | None = None,
+    keys: dict[str, str] | None = None,
+    limits: float = 1.0,
+) -> Box:
     """A box over a source, brought up to the clock's present.
+
+    Args:
+        source: what feeds the market.
+        underlyings: what to list, as far as the source has it.
+        clock: market time.
+        past: another instance of the source, read by a thread of its own for history, so that a long range does not stop the market.
+        keys: secrets by client id.
+        limits: see `Box`.
 
     Raises:
         DataError: the source has none of the underlyings.
     """
     feed = Feed(source, underlyings, clock)
     feed.advance(clock.now())
-    return Box(Market(feed, Past(feed), Faults()), Access(dict(keys or {})), limits)
+    box = Box(Market(feed, Past(source), Faults()), Access(dict(keys or {})), limits)
+    if past is not None:
+        box.past, box.historian = Past(past), ThreadPoolExecutor(1, "exchange-history")
+    return box
 
 
 def application(box: Box) -> web.Application:
@@ -102,10 +131,7 @@ def application(box: Box) -> web.Application:
     app.router.add_get("/ws/api/v2", lambda request: _socket(box, request))
     app.router.add_post("/api/v2", lambda request: _http(box, request))
     app.router.add_route("*", "/api/v2/{scope}/{method}", lambda request: _http(box, request))
-    app.router.add_get("/box/clock", lambda _request: _json(_clock(box)))
-    app.router.add_get("/box/stats", lambda _request: _json(_stats(box)))
-    app.router.add_get("/box/faults", lambda _request: _json(box.market.faults.shown()))
-    app.router.add_post("/box/faults", lambda request: _switch(box, request))
+    switches.add_routes(app, box)
     return app
 
 
@@ -115,6 +141,8 @@ async def _moving(box: Box) -> AsyncIterator[None]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+    if box.historian is not None:
+        box.historian.shutdown(wait=False, cancel_futures=True)
 
 
 async def _http(box: Box, request: web.Request) -> web.StreamResponse:
@@ -136,7 +164,7 @@ async def _http(box: Box, request: web.Request) -> web.StreamResponse:
         try:
             call = _call_of(request, body)
             grant = _grant_of(box, request, call, body)
-            result = _answer(box, call, box.account(grant.client if grant else payer), grant)
+            result = await _answer(box, call, box.account(grant.client if grant else payer), grant)
             reply, status = _reply(call, result, began), 200
         except RpcError as error:
             box.errors[error.code] = box.errors.get(error.code, 0) + 1
@@ -191,7 +219,7 @@ def _grant_of(box: Box, request: web.Request, call: dict[str, Any], body: str) -
     return None
 
 
-def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | None, session: Session | None = None) -> Any:
+async def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | None, session: Session | None = None) -> Any:
     """Pay for a call and answer it.
 
     Raises:
@@ -217,6 +245,9 @@ def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant | Non
         return private.call(method, box.market, params, grant)
     if (answer := METHODS.get(method)) is None:
         raise RpcError(-32601)
+    if method in HISTORY and box.past is not None:
+        beside = dataclasses.replace(box.market, past=box.past)
+        return await asyncio.get_running_loop().run_in_executor(box.historian, answer, beside, params)
     return answer(box.market, params)
 
 
@@ -268,7 +299,7 @@ async def _serve(box: Box, session: Session, data: str | bytes) -> bool:
         grant = session.grant
         if token := (call.get("params") or {}).get("access_token"):
             grant = box.access.holder(str(token), box.market.feed.clock.seconds())
-        reply = _reply(call, _answer(box, call, session.account, grant, session), began)
+        reply = _reply(call, await _answer(box, call, session.account, grant, session), began)
     except RpcError as error:
         box.errors[error.code] = box.errors.get(error.code, 0) + 1
         reply = _reply(call, error, began)
@@ -358,40 +389,3 @@ def _counted(box: Box, payer: str) -> Any:
         yield not box.limits or box.connections[payer] <= CONNECTIONS
     finally:
         box.connections[payer] -= 1
-
-
-async def _switch(box: Box, request: web.Request) -> web.Response:
-    from options_agent.errors import SettingsError
-
-    try:
-        return await _json(box.switch(await request.json()).shown())
-    except (SettingsError, ValueError) as error:
-        return web.json_response({"error": str(error)}, status=400)
-
-
-def _clock(box: Box) -> dict[str, Any]:
-    clock = box.market.feed.clock
-    return {"speed": clock.speed, "origin": clock.origin, "began": clock.began, "now": clock.now().isoformat()}
-
-
-def _stats(box: Box) -> dict[str, Any]:
-    told = box.pump.told
-    return {
-        "now": box.market.feed.clock.now().isoformat(),
-        "instruments": len(box.market.feed.listed),
-        "sessions": len(box.pump.sessions),
-        "rounds": told.rounds,
-        "messages": told.messages,
-        "busy_seconds": round(told.busy_seconds, 3),
-        "behind_seconds": round(told.behind_seconds, 3),
-        "late_rounds": told.late_rounds,
-        "calls": sum(account.charged for account in box.accounts.values()),
-        "refused": sum(account.refused for account in box.accounts.values()),
-        "errors": {str(code): count for code, count in sorted(box.errors.items())},
-        "incidents": box.incidents,
-        "started": dt.datetime.fromtimestamp(box.market.feed.clock.began or time.time(), dt.UTC).isoformat(),
-    }
-
-
-async def _json(document: Any) -> web.Response:
-    return web.json_response(body=orjson.dumps(document))
