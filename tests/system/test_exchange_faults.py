@@ -181,3 +181,18 @@ def test_a_clock_that_is_off_is_off_in_every_stamp(box: RunningBox) -> None:
             box.fault(clock_skew_seconds=0)
 
     asyncio.run(work())
+
+
+def test_a_long_look_back_does_not_stop_the_market(box: RunningBox) -> None:
+    async def work() -> None:
+        async with aiohttp.ClientSession() as session:
+            chain = (await get(session, box.url, "public/get_book_summary_by_currency", currency="BTC", kind="option"))["result"]
+            now = (await get(session, box.url, "public/get_time"))["result"]
+            params = {"instrument_name": chain[0]["instrument_name"], "start_timestamp": str(now - 8 * 86_400_000), "count": "1000"}
+            long = asyncio.create_task(get(session, box.url, "public/get_last_trades_by_instrument_and_time", None, **params))
+            for _ in range(5):
+                assert "result" in await get(session, box.url, "public/get_time")
+            assert not long.done()
+            assert (await long)["result"]["has_more"] is False
+
+    asyncio.run(work())
