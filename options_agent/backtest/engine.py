@@ -132,7 +132,7 @@ def legs_of(strategy: Strategy) -> orders.Legs:
     return orders.Legs(
         side=np.array([-1.0 if leg.side == "sell" else 1.0 for leg in strategy.legs]),
         call=np.array([leg.right == "C" for leg in strategy.legs]),
-        delta=np.array([leg.target_delta for leg in strategy.legs]),
+        delta=np.array([leg.target for leg in strategy.legs]),
         ratio=np.array([leg.ratio for leg in strategy.legs]),
     )
 

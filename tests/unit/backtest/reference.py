@@ -284,7 +284,7 @@ class _Desk:
         rows, premium = [], 0.0
         for leg in self.legs:
             strikes = [q for q in chain.values() if q["expiry"] == expiry and q["right"] == leg["right"] and q["delta"] is not None]
-            gaps = [(abs(abs(q["delta"]) - leg["target_delta"]), q["strike"], q) for q in strikes]
+            gaps = [(abs(abs(q["delta"]) - leg["target"]), q["strike"], q) for q in strikes]
             gaps = [g for g in gaps if g[0] <= self.filters["delta_tolerance"]]
             if not gaps:
                 return [], "no_delta"

@@ -61,7 +61,7 @@ def test_every_strategy_of_the_catalogue_agrees(name: str, underlying: str) -> N
 
 
 LEGS = st.builds(
-    Leg, side=st.sampled_from(["sell", "sell", "buy"]), right=st.sampled_from("CP"), target_delta=st.sampled_from([0.1, 0.25, 0.4]),
+    Leg, side=st.sampled_from(["sell", "sell", "buy"]), right=st.sampled_from("CP"), target=st.sampled_from([0.1, 0.25, 0.4]),
     ratio=st.sampled_from([1.0, 2.0]),
 )  # fmt: skip
 EXITS = st.builds(
