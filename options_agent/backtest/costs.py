@@ -1,66 +1,37 @@
-"""Fees as versioned data: what the exchange charged at the time, not what it charges today."""
+"""What the exchange charged at the time, as arrays: fees of trades and of deliveries by the version in force.
+
+The figures are data: tables in `fees/`, or a user's own by the same format (`fee_table`). How the engine applies them is in
+docs/costs.md.
+"""
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from options_agent.contracts import expiry_kind
-from options_agent.errors import SettingsError
+from options_agent.backtest.fee_table import FeeVersion, read_schedule
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+__all__ = ["FEE_COLUMNS", "FeeVersion", "delivery_fees", "fees_at", "schedule", "trading_fees", "version_at"]
 
-@dataclass(frozen=True, slots=True)
-class FeeVersion:
-    """Option fees from a day on, coin per contract of one coin (inverse).
-
-    Attributes:
-        rate: coin per contract, maker and taker alike; at most `cap` of the option's price.
-        delivery: coin per contract in the money at expiry; at most `delivery_cap` of the payoff. Dailies deliver free.
-        source: where the figures are from.
-    """
-
-    effective_from: dt.date
-    rate: float
-    cap: float
-    delivery: float
-    delivery_cap: float
-    source: str
-
-
-SCHEDULES: Final[dict[str, tuple[FeeVersion, ...]]] = {
-    "deribit": (
-        FeeVersion(
-            dt.date(2016, 1, 1), 0.0004, 0.20, 0.00015, 0.125, "archived fee page of 2016-2018; delivery as today, for want of a source"
-        ),
-        FeeVersion(
-            dt.date(2019, 1, 1), 0.0004, 0.125, 0.00015, 0.125, "archived fee page, about 2019; delivery as today, for want of a source"
-        ),
-        FeeVersion(dt.date(2020, 1, 1), 0.0003, 0.125, 0.00015, 0.125, "fee page: options 0.03 %, delivery 0.015 %, cap 12.5 %"),
-    ),
-    "none": (FeeVersion(dt.date(2000, 1, 1), 0.0, 0.0, 0.0, 0.0, "no fees: for comparison only"),),
-}
+#: Columns of `fees_at`. `combo` is 1 where the combo discount is in force, else 0.
+FEE_COLUMNS: Final = ("taker", "maker", "cap", "combo", "perpetual_taker", "perpetual_maker", "liquidation")
+_DAY_US: Final = 86_400_000_000
 
 
 def schedule(name: str) -> tuple[FeeVersion, ...]:
-    """A fee schedule by name.
+    """A fee schedule by name (`deribit`, `none`) or by the path of a TOML file; versions by day ascending.
 
     Raises:
-        SettingsError: unknown name.
+        SettingsError: unknown name, unreadable file, or a defect of the table, with the file and the version.
     """
-    try:
-        return SCHEDULES[name]
-    except KeyError:
-        raise SettingsError(
-            f"no fee schedule named {name!r}", place="backtest.fee_schedule", remedy=f"one of {', '.join(SCHEDULES)}"
-        ) from None
+    return read_schedule(name)
 
 
 def version_at(versions: Sequence[FeeVersion], day: dt.date) -> FeeVersion:
@@ -69,23 +40,61 @@ def version_at(versions: Sequence[FeeVersion], day: dt.date) -> FeeVersion:
     return effective[-1] if effective else versions[0]
 
 
+def fees_at(versions: Sequence[FeeVersion], at_us: NDArray[np.int64], settlement: Literal["coin", "usdc"]) -> NDArray[np.float64]:
+    """Fees in force at each time.
+
+    Args:
+        versions: by day ascending, as `schedule` returns them.
+        at_us: (n,) microseconds UTC.
+        settlement: `coin` for inverse options, `usdc` for linear ones.
+
+    Returns:
+        (n, 7), columns as `FEE_COLUMNS`. `taker`, `maker`: coin per contract of one coin (`usdc`: share of the index per coin
+        of contract), at most `cap` of the option's price. `perpetual_*`: share of the coins traded. `liquidation`: options, coin per
+        contract (`usdc`: share of the index), as the exchange states it.
+    """
+    if settlement == "coin":
+        rows = [(v.option_taker, v.option_maker, v.option_cap) for v in versions]
+    else:
+        rows = [(v.linear_taker, v.linear_maker, v.linear_cap) for v in versions]
+    table = np.array(
+        [
+            (*row, float(v.combo_discount), v.perpetual_taker, v.perpetual_maker, v.option_liquidation)
+            for row, v in zip(rows, versions, strict=True)
+        ]
+    )
+    return table[_in_force(versions, at_us)]
+
+
 def trading_fees(versions: Sequence[FeeVersion], at_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 2) rate and cap in force at each time (microseconds)."""
-    starts = np.array([_midnight_us(v.effective_from) for v in versions])
-    which = np.maximum(np.searchsorted(starts, at_us, side="right") - 1, 0)
-    return np.array([(v.rate, v.cap) for v in versions])[which]
+    """(n, 2) taker fee (coin per contract) and cap of inverse options in force at each time (microseconds)."""
+    return fees_at(versions, at_us, "coin")[:, [0, 2]]
 
 
-def delivery_fees(versions: Sequence[FeeVersion], expiry_us: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 2) delivery rate and cap of each expiry (microseconds); zero for dailies."""
-    table = np.zeros((expiry_us.size, 2))
-    for expiry in np.unique(expiry_us):
-        at = dt.datetime.fromtimestamp(int(expiry) / 1e6, tz=dt.UTC)
-        if expiry_kind(at) != "daily":
-            version = version_at(versions, at.date())
-            table[expiry_us == expiry] = (version.delivery, version.delivery_cap)
-    return table
+def delivery_fees(
+    versions: Sequence[FeeVersion], expiry_us: NDArray[np.int64], settlement: Literal["coin", "usdc"] = "coin"
+) -> NDArray[np.float64]:
+    """Delivery fees of each expiry; zero for dailies.
+
+    Args:
+        versions: by day ascending.
+        expiry_us: (n,) microseconds UTC.
+        settlement: `coin` for inverse options, `usdc` for linear ones.
+
+    Returns:
+        (n, 2) rate and cap: coin per contract of one coin (`usdc`: share of the delivery price per coin), at most cap of the payoff.
+    """
+    if settlement == "coin":
+        rates = [(v.delivery, v.delivery_cap) for v in versions]
+    else:
+        rates = [(v.linear_delivery, v.linear_delivery_cap) for v in versions]
+    # weeklies and all longer ones expire on Fridays (`contracts.expiry_kind`); day 0 was a Thursday
+    friday = (expiry_us // _DAY_US + 3) % 7 == 4
+    return np.where(friday[:, None], np.array(rates)[_in_force(versions, expiry_us)], 0.0)
 
 
-def _midnight_us(day: dt.date) -> int:
-    return int(dt.datetime.combine(day, dt.time(), tzinfo=dt.UTC).timestamp()) * 1_000_000
+def _in_force(versions: Sequence[FeeVersion], at_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) which version is in force at each time; the first where the time is before all."""
+    days = np.array([v.effective_from for v in versions], dtype="datetime64[D]")
+    starts = days.astype(np.int64) * _DAY_US
+    return np.maximum(np.searchsorted(starts, at_us, side="right") - 1, 0)
