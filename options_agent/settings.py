@@ -154,9 +154,22 @@ class BacktestSettings(_Group):
     """Capital, range and costs shared by every backtest."""
 
     capital_coin: float = Field(1.0, gt=0, description="coins held at the start (covered structures, margin)")
-    latency_seconds: float = Field(0.0, ge=0, description="decision to fill; the fill is on the first snapshot at or after")
-    fee_schedule: str = "deribit"
+    seed: int = Field(0, ge=0, description="of everything drawn at random: latencies, fills of resting orders")
+    latency_seconds: float = Field(0.0, ge=0, description="decision to fill, its median; the fill is on the first snapshot at or after")
+    latency_sigma: float = Field(0.0, ge=0, description="of the logarithm of the latency; 0: always the median")
+    fee_schedule: str = Field("deribit", description="name of a schedule, or path of a TOML file of one's own")
     crossing: float = Field(1.0, ge=0, le=1, description="share of the half-spread paid: 1 = sell the bid, buy the ask; 0 = mid")
+    impact: float = Field(0.0, ge=0, description="half-spreads paid on top for an order as large as the size quoted")
+    impact_power: float = Field(0.5, gt=0, description="how that grows with order size over quoted size")
+    assumed_depth: float = Field(10.0, gt=0, description="contracts quoted where the size is not known")
+    missing_quotes: Literal["none", "model"] = Field("none", description="no quote: no fill, or the fill model's, flagged and counted")
+    fills: Literal["cross", "maker"] = Field("cross", description="cross the spread, or rest first")
+    maker_place: float = Field(-1.0, ge=-1, lt=1, description="where an order rests: -1 = own side of the book, 0 = mid")
+    maker_patience_minutes: float = Field(60.0, ge=0, description="how long it rests before it crosses")
+    maker_rate: float = Field(0.5, ge=0, description="fills an hour of an order with nothing ahead of it")
+    maker_queue_scale: float = Field(10.0, gt=0, description="contracts ahead that halve that rate")
+    option_value_in_margin: bool = Field(False, description="whether the options' value counts in the margin balance")
+    perpetual_half_spread: float = Field(0.00005, ge=0, description="paid by a hedge beside its fee, share of the index")
     min_trades: int = Field(5, ge=1, description="fewer closed trades make a run INCONCLUSIVE")
     settlement_window_minutes: int = 30
     settlement_max_distance_minutes: int = Field(180, description="how far the nearest price may lie from expiry")

@@ -1,28 +1,27 @@
-"""Runs a strategy over a history: turns data into the kernel's numbers and its numbers into a result.
-
-Decisions at t use rows known by t. Fills happen on the first snapshot at or after t + latency. Selling hits the bid, buying lifts
-the ask, less the share of the spread that `crossing` leaves.
-"""
+"""Runs a strategy over a history: turns data into the kernel's numbers and its numbers into a result. What is played: docs/engine.md."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from options_agent.backtest import kernel, orders
+from options_agent.backtest import kernel
 from options_agent.backtest.codes import REASONS_IN_WORDS
-from options_agent.backtest.costs import delivery_fees, schedule, trading_fees
+from options_agent.backtest.market import Prepared, prepare
 from options_agent.backtest.metrics import measure
 from options_agent.backtest.provenance import code_sha256
 from options_agent.backtest.result import BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
-from options_agent.backtest.settlement import METHODS, TOO_FAR, Settlement, settle
-from options_agent.contracts import settlement_of, specification
-from options_agent.errors import DataError
+from options_agent.backtest.settlement import METHODS, TOO_FAR
+from options_agent.backtest.tape import BY, COLLATERAL, EXITS, LEG, RULE, RULES, SIZING, Legs, Tape, blank_tape, empty_book
+from options_agent.backtest.weather import weather_of
 from options_agent.lake.receipts import fingerprint
+from options_agent.strategies.rules import MAX_LEGS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -30,39 +29,53 @@ if TYPE_CHECKING:
     from options_agent.settings import BacktestSettings
     from options_agent.strategies.rules import Strategy
 
-ENGINE_VERSION: Final = 2
-_COLLATERAL: Final = {"coin": orders.COIN, "cash": orders.CASH, "margin": orders.MARGIN}
+ENGINE_VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What the kernel returned, and the settlements it was given."""
+    """What the kernel wrote: fills and decisions as `tape.Tape` describes them, equity (`tape.EQUITY`, snapshots)."""
 
     fills: NDArray[np.float64]
     decisions: NDArray[np.float64]
     equity: NDArray[np.float64]
-    settlement: Settlement
+    prepared: Prepared
     capital_coin: float
     capital_usd: float
 
 
-def run_backtest(history: History, strategy: Strategy, settings: BacktestSettings) -> BacktestResult:
+def run_backtest(
+    history: History,
+    strategy: Strategy,
+    settings: BacktestSettings,
+    features: Mapping[str, NDArray[np.float64]] | None = None,
+    prepared: Prepared | None = None,
+) -> BacktestResult:
     """Play `strategy` over `history` and measure it.
+
+    Args:
+        history: clean quotes.
+        strategy: what is played.
+        settings: capital and costs.
+        features: by snapshot, as `weather.features_at` makes them; needed by strategies with signals or dials only.
+        prepared: `market.prepare(history, settings)`, where several strategies share it.
 
     Returns:
         A result with status `ok`, or `inconclusive` with the reasons: no decisions, too few closed trades, an expiry
         without a usable delivery price.
 
     Raises:
-        DataError: the underlying is not coin-settled, or the history lacks an index to value coins by.
+        DataError: the history lacks an index to value coins by, or the strategy asks for a feature that is not given.
         SettingsError: unknown fee schedule.
     """
-    played = play(history, strategy, settings)
-    fills = fills_table(played.fills, history, played.settlement)
-    trades = trades_of(fills, history, played.settlement, strategy)
+    played = play(history, strategy, settings, features, prepared)
+    settlement, linear = played.prepared.settlement, played.prepared.linear
+    fills = fills_table(played.fills, history, settlement)
+    trades = trades_of(fills, history, settlement, strategy, linear=linear)
     equity = equity_table(played.equity, history)
     decisions = decisions_table(played.decisions, history)
-    run = fingerprint(ENGINE_VERSION, code_sha256(), history.fingerprint, strategy.as_dict(), settings)[:12]
+    drawn = {name: _content(features[name]) for name in strategy.features if features and name in features}
+    run = fingerprint(ENGINE_VERSION, code_sha256(), history.fingerprint, strategy.as_dict(), settings, played.prepared.fees, drawn)[:12]
     reasons = inconclusive_reasons(trades, decisions, settings, _expired_unpaid(fills, history))
     return BacktestResult(
         run=run,
@@ -76,93 +89,126 @@ def run_backtest(history: History, strategy: Strategy, settings: BacktestSetting
         capital_usd=played.capital_usd,
         fills=fills,
         trades=trades,
-        ledger=ledger_of(fills, history, played.capital_coin, played.capital_usd),
+        ledger=ledger_of(fills, equity, history, played.capital_coin, played.capital_usd, linear=linear),
         equity=equity,
         decisions=decisions,
         metrics=measure(trades, equity, fills),
         settings=settings,
         data=history.days,
         data_fingerprint=history.fingerprint,
+        unfunded_hours=played.prepared.unfunded_hours if strategy.hedge else 0.0,
     )
 
 
-def play(history: History, strategy: Strategy, settings: BacktestSettings) -> Played:
-    """The kernel's raw output; see `kernel.play`."""
-    if settlement_of(history.underlying) != "coin":
-        raise DataError(f"{history.underlying} is not coin-settled", remedy="backtest an inverse family, BTC or ETH")
-    if not np.isfinite(history.index).all():
-        raise DataError(
-            f"{int(np.isnan(history.index).sum())} snapshots of {history.underlying} have no index at or before them",
-            remedy="import index prices beside the chains (`options-agent import`)",
-        )
-    spec = specification(history.underlying)
-    lot = spec.min_trade_amount if spec else 0.1
-    # ten lots at least: an account of one ETH that lost a little could never trade again
+def play(
+    history: History,
+    strategy: Strategy,
+    settings: BacktestSettings,
+    features: Mapping[str, NDArray[np.float64]] | None = None,
+    prepared: Prepared | None = None,
+    tape: Tape | None = None,
+) -> Played:
+    """The kernel's raw output; see `kernel.play`. A `tape` of the right size may be used again: what was written to it is lost."""
+    prepared = prepared or prepare(history, settings)
+    weather = weather_of(history, strategy, features or {})
+    slots = strategy.entry.max_open
+    tape = tape or blank_tape(history.snapshots, slots)
+    tape.counts[:] = 0
+    coin, usd = capital_of(strategy, settings, prepared.lot, float(history.index[0]))
+    kernel.play(prepared.market, weather, legs_of(strategy), rules_of(strategy, settings, prepared), empty_book(slots, coin, usd), tape)
+    return Played(tape.fills[: tape.counts[0]], tape.decisions[: tape.counts[1]], tape.equity, prepared, coin, usd)
+
+
+def capital_of(strategy: Strategy, settings: BacktestSettings, lot: float, index: float) -> tuple[float, float]:
+    """Coin and USD at the start: ten lots at least, for an account of one ETH that lost a little could never trade again."""
     capital = max(settings.capital_coin, 10 * lot)
-    coin, usd = (0.0, capital * float(history.index[0])) if strategy.collateral == "cash" else (capital, 0.0)
-    per_expiry, of_contract = np.unique(history.contract_expiry, return_inverse=True)
-    settled = settle(
-        per_expiry,
-        np.asarray(history.price_ts),
-        np.asarray(history.price),
-        np.asarray(history.price_is_index),
-        window_minutes=settings.settlement_window_minutes,
-        max_distance_minutes=settings.settlement_max_distance_minutes,
-    )
-    by_contract = Settlement(
-        settled.price[of_contract], settled.known_at[of_contract], settled.method[of_contract], settled.distance[of_contract]
-    )
-    versions = schedule(settings.fee_schedule)
-    market = orders.Market(
-        **orders.columns_of(history),
-        settle_price=by_contract.price,
-        settle_known=by_contract.known_at,
-        fee=trading_fees(versions, np.asarray(history.known_at)),
-        delivery=delivery_fees(versions, np.asarray(history.contract_expiry)),
-    )
-    legs, slots = legs_of(strategy), strategy.entry.max_open
-    tape = kernel.blank_tape(history.snapshots, legs.side.size, slots)
-    kernel.play(market, legs, rules_of(strategy, settings, lot), orders.empty_book(slots, legs.side.size, coin, usd), tape)
-    fills, decisions = tape.fills[: tape.counts[0]], tape.decisions[: tape.counts[1]]
-    return Played(fills, decisions, tape.equity, by_contract, coin, usd)
+    return (0.0, capital * index) if strategy.starts_in == "usd" else (capital, 0.0)
 
 
-def legs_of(strategy: Strategy) -> orders.Legs:
+def legs_of(strategy: Strategy) -> Legs:
     """The legs as the kernel takes them."""
-    return orders.Legs(
-        side=np.array([-1.0 if leg.side == "sell" else 1.0 for leg in strategy.legs]),
-        call=np.array([leg.right == "C" for leg in strategy.legs]),
-        delta=np.array([leg.target for leg in strategy.legs]),
-        ratio=np.array([leg.ratio for leg in strategy.legs]),
-    )
+    phases = (strategy.legs, strategy.assigned_legs)
+    table = np.zeros((len(phases), MAX_LEGS), LEG)
+    for phase, legs in enumerate(phases):
+        for n, leg in enumerate(legs):
+            side, dte = -1.0 if leg.side == "sell" else 1.0, -1.0 if leg.dte is None else leg.dte
+            table[phase, n] = (side, leg.right == "C", BY.index(leg.by), leg.of, leg.target, leg.ratio, dte)
+    return Legs(table, np.array([len(legs) for legs in phases]))
 
 
-def rules_of(strategy: Strategy, settings: BacktestSettings, lot: float) -> orders.Rules:
-    """The rules as the kernel takes them; an exit rule that is off is negative."""
-    entry, exits, filters = strategy.entry, strategy.exit, strategy.filters
-    return orders.Rules(
-        dte_min=float(entry.dte_min),
-        dte_target=float(entry.dte_target),
-        dte_max=float(entry.dte_max),
-        hour_utc=float(entry.hour_utc),
-        max_open=float(entry.max_open),
-        take_profit=_or_off(exits.take_profit),
-        stop_loss=_or_off(exits.stop_loss),
-        days_left=_or_off(exits.days_left),
-        min_premium=float(filters.min_premium),
-        max_spread=float(filters.max_spread),
-        min_open_interest=float(filters.min_open_interest),
-        delta_tolerance=float(filters.delta_tolerance),
-        collateral=_COLLATERAL[strategy.collateral],
-        share=float(strategy.share),
-        latency_us=settings.latency_seconds * 1e6,
-        crossing=float(settings.crossing),
-        lot=lot,
-    )
+def rules_of(strategy: Strategy, settings: BacktestSettings, prepared: Prepared) -> NDArray[Any]:
+    """The rules and costs as the kernel takes them; an exit rule that is off is negative."""
+    entry, exits, filters, sizing, hedge = strategy.entry, strategy.exit, strategy.filters, strategy.sizing, strategy.hedge
+    roll = exits.roll
+    values = {
+        "dte_min": float(entry.dte_min),
+        "dte_target": float(entry.dte_target),
+        "dte_max": float(entry.dte_max),
+        "hour_utc": float(entry.hour_utc),
+        "max_open": float(entry.max_open),
+        "every_days": float(entry.every_days),
+        "weekdays": float(sum(1 << day for day in set(entry.weekdays))),
+        "max_per_expiry": _or_off(entry.max_per_expiry),
+        "take_profit": _or_off(exits.take_profit),
+        "stop_loss": _or_off(exits.stop_loss),
+        "equity_stop": _or_off(exits.equity_stop),
+        "delta_breach": _or_off(exits.delta_breach),
+        "days_left": _or_off(exits.days_left),
+        "roll_on": float(sum(1 << EXITS.index(name) for name in set(roll.on))) if roll else 0.0,
+        "roll_dte_min": _first(roll.dte_min if roll else None, entry.dte_min),
+        "roll_dte_target": _first(roll.dte_target if roll else None, entry.dte_target),
+        "roll_dte_max": _first(roll.dte_max if roll else None, entry.dte_max),
+        "roll_delta_factor": float(roll.delta_factor) if roll else 1.0,
+        "roll_max_debit": float(roll.max_debit) if roll else 0.0,
+        "min_premium": float(filters.min_premium),
+        "min_premium_usd": float(filters.min_premium_usd),
+        "min_yield": float(filters.min_yield),
+        "max_spread": float(filters.max_spread),
+        "min_open_interest": float(filters.min_open_interest),
+        "min_size": float(filters.min_size),
+        "delta_tolerance": float(filters.delta_tolerance),
+        "strike_tolerance": float(filters.strike_tolerance),
+        "collateral": float(COLLATERAL.index(strategy.collateral)),
+        "share": float(strategy.share),
+        "sizing": float(SIZING.index(sizing.kind)),
+        "sizing_value": float(sizing.value),
+        "sizing_move": float(sizing.move),
+        "hedge": 0.0 if hedge is None else 1.0 if hedge.neutral_in == "coin" else 2.0,
+        "hedge_band": hedge.band if hedge else 0.0,
+        "hedge_interval_us": hedge.interval_hours * 3.6e9 if hedge else 0.0,
+        "wheel": float(bool(strategy.assigned_legs)),
+        "linear": float(prepared.linear),
+        "lot": prepared.lot,
+        "perpetual_lot": prepared.perpetual_lot,
+        "crossing": float(settings.crossing),
+        "impact": float(settings.impact),
+        "impact_power": float(settings.impact_power),
+        "assumed_depth": float(settings.assumed_depth),
+        "model_fills": float(settings.missing_quotes == "model"),
+        "maker": float(settings.fills == "maker"),
+        "maker_place": float(settings.maker_place),
+        "maker_patience_us": settings.maker_patience_minutes * 60e6,
+        "maker_rate": float(settings.maker_rate),
+        "maker_queue_scale": float(settings.maker_queue_scale),
+        "option_value_in_margin": float(settings.option_value_in_margin),
+        "perpetual_half_spread": float(settings.perpetual_half_spread),
+        "record": 1.0,
+    }
+    return np.array([tuple(values[name] for name in RULES)], RULE)
 
 
 def _or_off(rule: float | None) -> float:
     return -1.0 if rule is None else float(rule)
+
+
+def _first(rule: float | None, fallback: float) -> float:
+    return float(fallback if rule is None else rule)
+
+
+def _content(values: NDArray[np.float64]) -> str:
+    import hashlib
+
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
 
 
 def inconclusive_reasons(trades: pa.Table, decisions: pa.Table, settings: BacktestSettings, unpaid: int) -> tuple[str, ...]:
@@ -190,4 +236,4 @@ def inconclusive_reasons(trades: pa.Table, decisions: pa.Table, settings: Backte
 def _expired_unpaid(fills: pa.Table, history: History) -> int:
     rows = fills.to_pylist()
     over = {f["trade"] for f in rows if f["kind"] != "open"}
-    return len({f["trade"] for f in rows if f["trade"] not in over and history.contract_expiry[f["contract"]] <= history.known_at[-1]})
+    return len({f["trade"] for f in rows if f["trade"] not in over and history.contracts["expiry"][f["contract"]] <= history.known_at[-1]})

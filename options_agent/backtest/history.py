@@ -1,18 +1,18 @@
 """History: clean quotes as contiguous arrays, opened by memory map, laid out for O(1) and O(log) look-ups.
 
-Rows are sorted by (snapshot, expiry, right, strike). A contract's rows are chained by `next_row`, so that a held contract is followed
-in O(1); a leg is found among the strikes of one (snapshot, expiry, right) group.
+Rows lie by (day, contract, time) and are chained by `next_row`, so that a held contract is followed in O(1) through memory that was
+just read; a leg is found among the strikes of one (snapshot, expiry, right) group of the chain, which lies by (snapshot, expiry, right,
+strike) and points at rows.
 
-| array | shape | what |
+| table | a row is | fields |
 |---|---|---|
-| `known_at`, `snapshot` | (S,) int64 | microseconds: when the snapshot's last row was known; its grid time |
-| `index` | (S,) | USD, the last known at the snapshot |
-| `snapshot_group` | (S+1,) int64 | bounds of each snapshot's groups |
-| `group_expiry`, `group_call` | (G,) | microseconds; 1 for calls |
-| `group_row` | (G+1,) int64 | bounds of each group's rows |
-| `row_snapshot`, `row_contract`, `next_row` | (R,) int32, int32, int64 | -1 ends a chain |
-| `strike`, `bid`, `ask`, `mark`, `mark_iv`, `delta`, `open_interest` | (R,) float64 | NaN for null |
-| `contract_expiry`, `contract_strike`, `contract_call` | (C,) | the contracts that occur |
+| `snaps` | a snapshot, and a bound | `known_at` (us, of its last row), `snapshot` (grid time), `index` (USD, last known), `group` |
+| `groups` | (snapshot, expiry, right), and one bound | `expiry` (us), `call` (1 or 0), `first` (its place in the chain) |
+| `chain` | a quote, in the chain's order | `strike`, `delta`, `row` |
+| `quotes` | a quote | `history_pack.ROW_FLOATS` (NaN for null), `snapshot`, `contract`, `next` (-1 ends) |
+| `contracts` | a contract, in the order they came | `expiry`, `strike`, `call` |
+| `prices` | a price | `ts` (us, known), `price` (USD), `kind` (place in `PRICE_KINDS`) |
+| `funding` | a rate | `ts` (us, known), `rate_8h` (decimal, longs pay when positive) |
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from options_agent.backtest.history_pack import COLUMNS, DAY_US, GROWING, Packer, link_rows
 from options_agent.errors import DataError, StorageError
 from options_agent.lake.receipts import fingerprint, read_receipt
 from options_agent.lake.store import days, read_range, read_series
+from options_agent.series import FUNDING_SCHEMA
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,69 +43,45 @@ if TYPE_CHECKING:
     from options_agent.lake.store import Lake
     from options_agent.settings import Settings
 
-HISTORY_VERSION: Final = 2
+__all__ = ["COLUMNS", "TABLES", "History", "build_history", "history_from_table", "open_history"]
+
+HISTORY_VERSION: Final = 3
 #: Cached histories of one underlying: the whole range, and a few that were looked at.
 KEPT: Final = 6
 KILLED_AFTER_SECONDS: Final = 3_600.0
-COLUMNS: Final = (
-    "ts",
-    "snapshot",
-    "instrument",
-    "expiry",
-    "strike",
-    "right",
-    "bid",
-    "ask",
-    "mark",
-    "mark_iv",
-    "delta",
-    "index",
-    "open_interest",
-)
-_FLOATS: Final = ("strike", "bid", "ask", "mark", "mark_iv", "delta", "open_interest")
+#: Days read at a time while packing.
+BLOCK_DAYS: Final = 16
+PRICE_KINDS: Final = ("other", "index", "delivery")
+PRICE: Final = np.dtype([("ts", "<i8"), ("price", "<f8"), ("kind", "<i8")])
+FUNDING: Final = np.dtype([("ts", "<i8"), ("rate_8h", "<f8")])
+TABLES: Final = {**GROWING, "prices": PRICE, "funding": FUNDING}
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """See the module's table. `prices` is (P, 2): microseconds known and USD; `price_is_index` says which are the index."""
+    """See the module's table."""
 
     underlying: str
     fingerprint: str
     days: tuple[tuple[str, str], ...]
     instruments: tuple[str, ...]
-    known_at: NDArray[np.int64]
-    snapshot: NDArray[np.int64]
-    index: NDArray[np.float64]
-    snapshot_group: NDArray[np.int64]
-    group_expiry: NDArray[np.int64]
-    group_call: NDArray[np.int8]
-    group_row: NDArray[np.int64]
-    row_snapshot: NDArray[np.int32]
-    row_contract: NDArray[np.int32]
-    next_row: NDArray[np.int64]
-    strike: NDArray[np.float64]
-    bid: NDArray[np.float64]
-    ask: NDArray[np.float64]
-    mark: NDArray[np.float64]
-    mark_iv: NDArray[np.float64]
-    delta: NDArray[np.float64]
-    open_interest: NDArray[np.float64]
-    contract_expiry: NDArray[np.int64]
-    contract_strike: NDArray[np.float64]
-    contract_call: NDArray[np.int8]
-    price_ts: NDArray[np.int64]
-    price: NDArray[np.float64]
-    price_is_index: NDArray[np.bool_]
+    snaps: NDArray[Any]
+    groups: NDArray[Any]
+    chain: NDArray[Any]
+    quotes: NDArray[Any]
+    contracts: NDArray[Any]
+    prices: NDArray[Any]
+    funding: NDArray[Any]
 
     @property
     def rows(self) -> int:
         """Quotes."""
-        return int(self.strike.size)
+        return int(self.quotes.size)
 
     @property
     def snapshots(self) -> int:
         """Chains."""
-        return int(self.known_at.size)
+        return int(self.snaps.size) - 1
 
     @property
     def start(self) -> dt.datetime:
@@ -116,15 +93,34 @@ class History:
         """When the last snapshot was known."""
         return _time(self.known_at[-1])
 
+    @property
+    def known_at(self) -> NDArray[np.int64]:
+        """(snapshots,) microseconds."""
+        return self.snaps["known_at"][:-1]
 
-_ARRAYS: Final = tuple(f.name for f in fields(History) if f.name not in {"underlying", "fingerprint", "days", "instruments"})
+    @property
+    def snapshot(self) -> NDArray[np.int64]:
+        """(snapshots,) grid time, microseconds."""
+        return self.snaps["snapshot"][:-1]
+
+    @property
+    def index(self) -> NDArray[np.float64]:
+        """(snapshots,) USD."""
+        return self.snaps["index"][:-1]
+
+    @property
+    def strike(self) -> NDArray[np.float64]:
+        """(quotes,) USD; made when asked for."""
+        strike: NDArray[np.float64] = self.contracts["strike"][self.quotes["contract"]]
+        return strike
 
 
 def build_history(lake: Lake, underlying: str, start: dt.date, end: dt.date, settings: Settings) -> History:
     """The history of the clean days in [start, end], opened from the cache where it was built before.
 
     The cache lies below `{home}/cache/history`; its key is the hash of every clean day's own hash, so that a day judged
-    anew is a new history. It is built beside its place and renamed into it.
+    anew is a new history. One that begins with the same days is taken over and only the others are packed. It is built beside
+    its place and renamed into it.
 
     Raises:
         DataError: there are no clean quotes in the range.
@@ -138,28 +134,61 @@ def build_history(lake: Lake, underlying: str, start: dt.date, end: dt.date, set
             remedy="harvest and judge the range first: `options-agent run`",
         )
     hashes = tuple((d.isoformat(), _clean_hash(lake, underlying, d)) for d in wanted)
-    reach = dt.timedelta(days=1)
-    prices = read_series(lake, "prices", underlying, _midnight(start) - reach, _midnight(end) + 2 * reach)
-    mark = fingerprint(HISTORY_VERSION, underlying, hashes, _content(prices))
+    series = _series(lake, underlying, start, end)
+    mark = fingerprint(HISTORY_VERSION, underlying, hashes, _content(*series.values()))
     folder = settings.home / "cache" / "history" / settings.network / underlying / mark[:24]
     if (folder / "meta.json").is_file():
         try:
             return open_history(folder)
         except StorageError:
             shutil.rmtree(folder, ignore_errors=True)  # torn by a crash of the machine: it is only a cache
-    table = read_range(lake, "clean", underlying, start, end, columns=list(COLUMNS))
-    history = history_from_table(table, prices, underlying=underlying, mark=mark, hashes=hashes)
-    _save(history, folder)
+    building = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        _make_room(folder.parent)
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        former, shared = _longest_prefix(folder.parent, underlying, hashes)
+        files = _Files(building)
+        packer = _taken_over(former, hashes[:shared], files) if former and shared else Packer(files)
+        for at in range(shared, len(wanted), BLOCK_DAYS):
+            block = wanted[at : at + BLOCK_DAYS]
+            packer.add(read_range(lake, "clean", underlying, block[0], block[-1], columns=list(COLUMNS)))
+        packer.finish()
+        for name, values in series.items():
+            files.append(name, values)
+        files.close()
+        quotes = np.memmap(building / "quotes.bin", dtype=TABLES["quotes"], mode="r+")
+        link_rows(quotes, len(packer.instruments))
+        quotes.flush()
+        _write_meta(building, underlying, mark, hashes, packer)
+        if folder.exists():  # another process was first
+            shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        if not (folder / "meta.json").is_file():
+            raise StorageError(
+                f"the history cannot be cached: {error.strerror or error}", place=str(folder), remedy="free disk space, then run again"
+            ) from error
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
     return open_history(folder)
 
 
 def history_from_table(
-    table: pa.Table, prices: pa.Table, *, underlying: str, mark: str = "", hashes: tuple[tuple[str, str], ...] = ()
+    table: pa.Table,
+    prices: pa.Table,
+    *,
+    underlying: str,
+    mark: str = "",
+    hashes: tuple[tuple[str, str], ...] = (),
+    funding: pa.Table | None = None,
 ) -> History:
-    """Pack quotes (`COLUMNS`, any order) and prices (`PRICE_SCHEMA`) of one underlying.
+    """Pack quotes (`COLUMNS`, any order), prices (`PRICE_SCHEMA`) and funding (`FUNDING_SCHEMA`) of one underlying, in memory.
 
     Args:
-        table, prices: what is packed.
+        table, prices, funding: what is packed.
         underlying: whose they are.
         mark: what identifies the content; a hash of it by default.
         hashes: clean days and their sha256, for provenance.
@@ -169,45 +198,20 @@ def history_from_table(
     """
     if table.num_rows == 0:
         raise DataError(f"no quotes of {underlying} to pack", remedy="widen the range")
-    micros = {name: _micros(table, name) for name in ("ts", "snapshot", "expiry")}
-    call = np.asarray(pc.equal(table["right"], "C").combine_chunks(), dtype=np.int8)
-    strike = _floats(table, "strike")
-    order = np.lexsort((strike, call, micros["expiry"], micros["snapshot"]))
-    snapshot, expiry, call, strike = micros["snapshot"][order], micros["expiry"][order], call[order], strike[order]
-    new_snapshot = np.append(True, snapshot[1:] != snapshot[:-1])
-    new_group = new_snapshot | np.append(True, (expiry[1:] != expiry[:-1]) | (call[1:] != call[:-1]))
-    snapshot_row, group_row = np.flatnonzero(new_snapshot), np.flatnonzero(new_group)
-    row_snapshot = (np.cumsum(new_snapshot) - 1).astype(np.int32)
-    encoded = table["instrument"].combine_chunks().dictionary_encode()
-    contract = np.asarray(encoded.indices)[order].astype(np.int32)
-    first_of = np.zeros(len(encoded.dictionary), dtype=np.int64)
-    first_of[contract[::-1]] = np.arange(contract.size)[::-1]
-    price_order = np.argsort(_micros(prices, "ts"), kind="stable") if prices.num_rows else np.empty(0, np.int64)
-    values = {name: _floats(table, name)[order] for name in _FLOATS if name != "strike"}
-    known_at = np.maximum.reduceat(micros["ts"][order], snapshot_row)
+    funding = FUNDING_SCHEMA.empty_table() if funding is None else funding
+    memory = _Memory({name: [] for name in GROWING})
+    packer = Packer(memory)
+    packer.add(table)
+    packer.finish()
+    tables: dict[str, Any] = {name: np.concatenate(parts) for name, parts in memory.parts.items()}
+    link_rows(tables["quotes"], len(packer.instruments))
     return History(
         underlying=underlying,
-        fingerprint=mark or _content(table, prices),
+        fingerprint=mark or hashlib.sha256(b"".join(_table_hash(t) for t in (table, prices, funding))).hexdigest(),
         days=hashes,
-        instruments=tuple(encoded.dictionary.to_pylist()),
-        known_at=np.maximum.accumulate(known_at),
-        snapshot=snapshot[snapshot_row],
-        index=_index(_floats(table, "index")[order], micros["ts"][order], snapshot_row),
-        snapshot_group=np.append(np.searchsorted(group_row, snapshot_row), group_row.size),
-        group_expiry=expiry[group_row],
-        group_call=call[group_row],
-        group_row=np.append(group_row, snapshot.size),
-        row_snapshot=row_snapshot,
-        row_contract=contract,
-        next_row=_chain(contract),
-        strike=strike,
-        contract_expiry=expiry[first_of],
-        contract_strike=strike[first_of],
-        contract_call=call[first_of],
-        price_ts=_micros(prices, "ts")[price_order],
-        price=_floats(prices, "price")[price_order],
-        price_is_index=np.asarray(pc.equal(prices["kind"], "index").combine_chunks(), dtype=bool)[price_order],
-        **values,
+        instruments=tuple(packer.instruments),
+        **tables,
+        **_series_tables(prices, funding),
     )
 
 
@@ -219,8 +223,9 @@ def open_history(folder: Path) -> History:
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        arrays: dict[str, Any] = {name: np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray) for name in _ARRAYS}
-    except (OSError, ValueError) as error:
+        tables: dict[str, Any] = {name: _map(folder / f"{name}.bin", kind, meta["sizes"][name]) for name, kind in TABLES.items()}
+        names = (folder / "instruments.txt").read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError, KeyError) as error:
         raise StorageError(
             f"the cached history is not whole: {error}", place=str(folder), remedy="delete the folder; it is built again"
         ) from error
@@ -228,36 +233,89 @@ def open_history(folder: Path) -> History:
         underlying=meta["underlying"],
         fingerprint=meta["fingerprint"],
         days=tuple((d, h) for d, h in meta["days"]),
-        instruments=tuple(meta["instruments"]),
-        **arrays,
+        instruments=tuple(names[: meta["sizes"]["contracts"]]),
+        **tables,
     )
 
 
-def _save(history: History, folder: Path) -> None:
-    building = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        _make_room(folder.parent)
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        for name in _ARRAYS:
-            np.save(building / f"{name}.npy", getattr(history, name))
-        meta = {
-            "underlying": history.underlying,
-            "fingerprint": history.fingerprint,
-            "days": history.days,
-            "instruments": history.instruments,
-        }
-        (building / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        if folder.exists():  # a torn one from before its meta file was written, or another process was first
-            shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if (folder / "meta.json").is_file():
-            return
-        raise StorageError(
-            f"the history cannot be cached: {error.strerror or error}", place=str(folder), remedy="free disk space, then run again"
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    parts: dict[str, list[NDArray[Any]]]
+
+    def append(self, name: str, values: NDArray[Any], /) -> None:
+        self.parts[name].append(values)
+
+
+class _Files:
+    """Arrays as raw files that grow by appending."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open: dict[str, Any] = {}
+
+    def append(self, name: str, values: NDArray[Any], /) -> None:
+        if name not in self.open:
+            self.open[name] = (self.folder / f"{name}.bin").open("ab")
+        np.ascontiguousarray(values, dtype=TABLES[name]).tofile(self.open[name])
+
+    def close(self) -> None:
+        for stream in self.open.values():
+            stream.close()
+
+
+def _map(path: Path, kind: np.dtype[Any], size: int) -> NDArray[Any]:
+    """An array of a file, mapped for reading; a file of another length is torn."""
+    width = kind.itemsize
+    if path.stat().st_size != size * width:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, not {size * width}")
+    if size == 0:
+        return np.empty(0, dtype=kind)
+    return np.memmap(path, dtype=kind, mode="r", shape=(size,)).view(np.ndarray)
+
+
+def _longest_prefix(shelf: Path, underlying: str, hashes: tuple[tuple[str, str], ...]) -> tuple[History | None, int]:
+    """The cached history that begins with most of these days, and how many."""
+    best, shared = None, 0
+    for meta in sorted(shelf.glob("*/meta.json")):
+        try:
+            history = open_history(meta.parent)
+        except StorageError:
+            continue
+        same = 0
+        while same < min(len(hashes), len(history.days)) and history.days[same] == hashes[same]:
+            same += 1
+        if history.underlying == underlying and same > shared:
+            best, shared = history, same
+    return best, shared
+
+
+def _taken_over(former: History, hashes: tuple[tuple[str, str], ...], files: _Files) -> Packer:
+    """A packer that goes on after the shared days of a former history, its arrays copied."""
+    after = (dt.date.fromisoformat(hashes[-1][0]) - dt.date(1970, 1, 1)).days * DAY_US + DAY_US
+    snapshots = int(np.searchsorted(former.snapshot, after))
+    groups = int(former.snaps["group"][snapshots])
+    rows = int(former.groups["first"][groups])
+    contracts = int(former.quotes["contract"][:rows].max()) + 1  # contracts are numbered as they come
+    for name, end in (("snaps", snapshots), ("groups", groups), ("chain", rows), ("quotes", rows), ("contracts", contracts)):
+        files.append(name, getattr(former, name)[:end])
+    return Packer(
+        files,
+        rows=rows,
+        snapshots=snapshots,
+        groups=groups,
+        known_at=int(former.known_at[snapshots - 1]),
+        index=float(former.index[snapshots - 1]),
+        last_snapshot=int(former.snapshot[snapshots - 1]),
+        instruments={name: n for n, name in enumerate(former.instruments[:contracts])},
+    )
+
+
+def _write_meta(building: Path, underlying: str, mark: str, hashes: tuple[tuple[str, str], ...], packer: Packer) -> None:
+    """Names, then what makes the folder whole."""
+    (building / "instruments.txt").write_text("\n".join(packer.instruments), encoding="utf-8")
+    sizes = {name: (building / f"{name}.bin").stat().st_size // kind.itemsize for name, kind in TABLES.items()}
+    meta = {"underlying": underlying, "fingerprint": mark, "days": hashes, "sizes": sizes}
+    (building / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _make_room(shelf: Path) -> None:
@@ -273,46 +331,46 @@ def _make_room(shelf: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)  # whoever has it mapped keeps it
 
 
-def _chain(contract: NDArray[np.int32]) -> NDArray[np.int64]:
-    """For each row the next row of the same contract, -1 at its end; rows are in time order."""
-    by_contract = np.argsort(contract, kind="stable")
-    same = contract[by_contract][1:] == contract[by_contract][:-1]
-    following = np.full(contract.size, -1, dtype=np.int64)
-    following[by_contract[:-1][same]] = by_contract[1:][same]
-    return following
+def _series(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[str, NDArray[Any]]:
+    """Prices and funding of the range and a day around it."""
+    reach = dt.timedelta(days=1)
+    span = (_midnight(start) - reach, _midnight(end) + 2 * reach)
+    return _series_tables(read_series(lake, "prices", underlying, *span), read_series(lake, "funding", underlying, *span))
 
 
-def _index(per_row: NDArray[np.float64], ts: NDArray[np.int64], snapshot_row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The index each snapshot knew last, by its rows' own times; the former one where a snapshot has none."""
-    snapshot = np.repeat(np.arange(snapshot_row.size), np.diff(np.append(snapshot_row, ts.size)))
-    per_row = per_row[np.lexsort((ts, snapshot))]
-    filled = np.where(np.isfinite(per_row), np.arange(per_row.size), -1)
-    last = np.maximum.accumulate(filled)[np.append(snapshot_row[1:], per_row.size) - 1]
-    return np.where(last >= 0, per_row[np.maximum(last, 0)], np.nan)
+def _series_tables(prices: pa.Table, funding: pa.Table) -> dict[str, Any]:
+    """By time, as `PRICE` and `FUNDING`."""
+    numbers = {kind: n for n, kind in enumerate(PRICE_KINDS)}
+    out = {"prices": np.empty(prices.num_rows, PRICE), "funding": np.empty(funding.num_rows, FUNDING)}
+    for name, table in (("prices", prices), ("funding", funding)):
+        out[name]["ts"] = np.asarray(table["ts"].combine_chunks().cast(pa.int64()), np.int64)
+    out["prices"]["price"] = np.asarray(prices["price"].combine_chunks(), np.float64)
+    kinds = prices["kind"].combine_chunks().dictionary_encode()
+    if prices.num_rows:
+        out["prices"]["kind"] = np.array([numbers.get(kind, 0) for kind in kinds.dictionary.to_pylist()])[np.asarray(kinds.indices)]
+    out["funding"]["rate_8h"] = np.asarray(funding["rate_8h"].combine_chunks(), np.float64)
+    return {name: table[np.argsort(table["ts"], kind="stable")] for name, table in out.items()}
 
 
-def _content(*tables: pa.Table) -> str:
+def _content(*arrays: NDArray[Any]) -> str:
     digest = hashlib.sha256()
-    for table in tables:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
-            stream.write_table(table.combine_chunks())
-        digest.update(sink.getvalue())
+    for array in arrays:
+        digest.update(str(array.size).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
+
+
+def _table_hash(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    return hashlib.sha256(sink.getvalue()).digest()
 
 
 def _clean_hash(lake: Lake, underlying: str, day: dt.date) -> str:
     receipt = read_receipt(lake, "quality", underlying, day.isoformat())
     found = [f.sha256 for f in receipt.files if f.path.startswith("clean/")] if receipt else []
     return found[0] if found else f"unreceipted:{lake.files.size(f'clean/quotes/underlying={underlying}/day={day}/day.parquet')}"
-
-
-def _micros(table: pa.Table, name: str) -> NDArray[np.int64]:
-    return np.asarray(table[name].combine_chunks().cast(pa.int64()), dtype=np.int64)
-
-
-def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
-    return np.asarray(table[name].combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _time(micros: np.int64) -> dt.datetime:

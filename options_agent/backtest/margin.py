@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from numba import njit
 
-from options_agent.backtest.orders import inner
+from options_agent.backtest.tape import inner
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:

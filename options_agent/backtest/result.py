@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from options_agent.backtest.codes import ACTIONS, FILL_KINDS, FILL_SETTLE, HOLD, REASONS
+from options_agent.backtest.codes import ACTIONS, FILL_KINDS, FILL_SETTLE, FILL_SOURCES, HOLD, REASONS
 from options_agent.backtest.settlement import METHODS
+from options_agent.backtest.tape import EQUITY
 from options_agent.durable import write_bytes
 from options_agent.errors import DataError
 from options_agent.quotes import UTC_US
@@ -57,6 +59,7 @@ class BacktestResult:
     settings: BacktestSettings
     data: tuple[tuple[str, str], ...]
     data_fingerprint: str
+    unfunded_hours: float = 0.0
 
     @property
     def name(self) -> str:
@@ -71,7 +74,7 @@ def fills_table(fills: NDArray[np.float64], history: History, settlement: Settle
     is missing or the contract settled: what crossing the spread cost is price less mid.
     """
     snapshot, row, contract = (fills[:, n].astype(np.int64) for n in (3, 4, 5))
-    bid, ask = (np.asarray(quotes)[np.maximum(row, 0)].astype(np.float64) for quotes in (history.bid, history.ask))
+    bid, ask = (quotes[np.maximum(row, 0)] for quotes in (history.quotes["bid"], history.quotes["ask"]))
     quoted = (row >= 0) & (bid > 0) & (ask > 0)
     index = np.where(fills[:, 2] == FILL_SETTLE, settlement.price[contract], np.asarray(history.index)[snapshot])
     return pa.table(
@@ -89,16 +92,18 @@ def fills_table(fills: NDArray[np.float64], history: History, settlement: Settle
             "index": pa.array(index),
             "mid": pa.array((bid + ask) / 2, mask=~quoted),
             "contract": pa.array(contract),
+            "source": _names(FILL_SOURCES, fills[:, 10]),
         }
     )
 
 
-def trades_of(fills: pa.Table, history: History, settlement: Settlement, strategy: Strategy) -> pa.Table:
-    """One row a structure: when and why it was opened and closed, and its profit in coin after every fee.
+def trades_of(fills: pa.Table, history: History, settlement: Settlement, strategy: Strategy, *, linear: bool = False) -> pa.Table:
+    """One row a structure: when and why it was opened and closed, and its profit after every fee of its options, in coin and USD.
 
-    `profit_usd` values each cash flow at the index of its own time.
+    Each cash flow is valued at the index of its own time: a linear one in coin, an inverse one in USD.
     """
     rows: dict[int, dict[str, Any]] = {}
+    ratio = {} if strategy.assigned_legs else {n: leg.ratio for n, leg in enumerate(strategy.legs)}
     for f in fills.to_pylist():
         trade = rows.setdefault(
             f["trade"],
@@ -109,7 +114,7 @@ def trades_of(fills: pa.Table, history: History, settlement: Settlement, strateg
                 "closed_at": None,
                 "exit": None,
                 "instruments": [],
-                "contracts": abs(f["contracts"]) / strategy.legs[f["leg"]].ratio,
+                "contracts": abs(f["contracts"]) / ratio.get(f["leg"], 1.0),
                 "premium_coin": 0.0,
                 "closing_coin": 0.0,
                 "payoff_coin": 0.0,
@@ -121,28 +126,36 @@ def trades_of(fills: pa.Table, history: History, settlement: Settlement, strateg
                 "settlement": None,
                 "settlement_price": None,
                 "settlement_minutes": None,
+                "model_fills": 0,
+                "live": 0,
             },
         )
+        coin, usd = (1 / f["index"], 1.0) if linear else (1.0, f["index"])
         flow = -f["contracts"] * f["price"]
-        trade["fees_coin"] += f["fee"]
-        trade["profit_coin"] += flow - f["fee"]
-        trade["profit_usd"] += (flow - f["fee"]) * f["index"]
+        trade["fees_coin"] += f["fee"] * coin
+        trade["profit_coin"] += (flow - f["fee"]) * coin
+        trade["profit_usd"] += (flow - f["fee"]) * usd
+        trade["model_fills"] += f["source"] == "model"
         if f["kind"] == "open":
-            trade["premium_coin"] += flow
+            trade["premium_coin"] += flow * coin
             trade["instruments"].append(f["instrument"])
+            trade["live"] += 1
             continue
+        trade["live"] -= 1
         trade |= {"closed_at": f["ts"], "index_close": f["index"], "exit": "closed" if f["kind"] == "close" else "settled"}
         if f["kind"] == "close":
-            trade["closing_coin"] -= flow
+            trade["closing_coin"] -= flow * coin
         else:
-            trade["payoff_coin"] -= flow
+            trade["payoff_coin"] -= flow * coin
             c = f["contract"]
             trade |= {
                 "settlement": METHODS[int(settlement.method[c])],
                 "settlement_price": float(settlement.price[c]),
                 "settlement_minutes": float(settlement.distance[c]),
             }
-        rows[f["trade"]] = trade
+    for trade in rows.values():
+        if trade.pop("live"):  # a calendar whose near leg settled is still open
+            trade |= {"closed_at": None, "exit": None, "index_close": None}
     return pa.Table.from_pylist(list(rows.values()), schema=TRADE_SCHEMA)
 
 
@@ -166,22 +179,37 @@ TRADE_SCHEMA: Final = pa.schema(
         ("settlement", pa.string()),
         ("settlement_price", pa.float64()),
         ("settlement_minutes", pa.float64()),
+        ("model_fills", pa.int64()),
     ]
 )
 
 
-def ledger_of(fills: pa.Table, history: History, capital_coin: float, capital_usd: float) -> pa.Table:
-    """Every movement of cash: deposits, premium (in or out), payoff, fees; sums to the account's cash exactly."""
-    start = history.start
+def ledger_of(
+    fills: pa.Table, equity: pa.Table, history: History, capital_coin: float, capital_usd: float, *, linear: bool = False
+) -> pa.Table:
+    """Every movement of cash: deposits, premium (in or out), payoff, fees, the perpetual's P&L, funding and fees, a wheel's conversions.
+
+    Sums to the account's cash of each currency exactly.
+    """
+    start, currency = history.start, "usd" if linear else "coin"
     rows = [
         {"ts": start, "kind": "deposit", "currency": "coin", "amount": capital_coin, "trade": None, "instrument": None},
         {"ts": start, "kind": "deposit", "currency": "usd", "amount": capital_usd, "trade": None, "instrument": None},
     ]
     for f in fills.to_pylist():
-        common = {"ts": f["ts"], "currency": "coin", "trade": f["trade"], "instrument": f["instrument"]}
+        common = {"ts": f["ts"], "currency": currency, "trade": f["trade"], "instrument": f["instrument"]}
         settled = f["kind"] == "settle"
         rows.append(common | {"kind": "payoff" if settled else "premium", "amount": -f["contracts"] * f["price"]})
         rows.append(common | {"kind": "delivery_fee" if settled else "fee", "amount": -f["fee"]})
+    for column, kind, of in (
+        ("perpetual_pnl", "perpetual", currency),
+        ("funding", "funding", currency),
+        ("hedge_fee", "hedge_fee", currency),
+        ("swapped_coin", "conversion", "coin"),
+        ("swapped_usd", "conversion", "usd"),
+    ):
+        moved = equity.filter(pc.not_equal(equity[column], 0.0)).select(["ts", column]).to_pylist()
+        rows += [{"ts": m["ts"], "kind": kind, "currency": of, "amount": m[column], "trade": None, "instrument": None} for m in moved]
     schema = pa.schema(
         [
             ("ts", UTC_US),
@@ -196,21 +224,19 @@ def ledger_of(fills: pa.Table, history: History, capital_coin: float, capital_us
 
 
 def equity_table(equity: NDArray[np.float64], history: History) -> pa.Table:
-    """Equity at each snapshot, struck at marks: coin cash + USD cash / index + value of options; USD at the index."""
+    """Equity at each snapshot, struck at marks: coin cash + USD cash / index + value of options; USD at the index.
+
+    Beside it margin (coin), delta (coins the account is long beside its equity), and what the perpetual moved: `perpetual_pnl`, `funding`
+    and `hedge_fee` in the settlement currency, `swapped_*` a wheel's conversions.
+    """
     index = np.asarray(history.index)
-    return pa.table(
-        {
-            "ts": _stamps(np.asarray(history.known_at)),
-            "index": pa.array(index),
-            "coin_cash": pa.array(equity[:, 0]),
-            "usd_cash": pa.array(equity[:, 1]),
-            "options_coin": pa.array(equity[:, 2]),
-            "equity_coin": pa.array(equity[:, 3]),
-            "equity_usd": pa.array(equity[:, 3] * index),
-            "open_positions": pa.array(equity[:, 4].astype(np.int64)),
-            "stale_marks": pa.array(equity[:, 5].astype(np.int64)),
-        }
-    )
+    columns = {"ts": _stamps(np.asarray(history.known_at)), "index": pa.array(index)}
+    for place, name in enumerate(EQUITY):
+        values = equity[place]
+        columns[name] = pa.array(values.astype(np.int64) if name in {"open_positions", "stale_marks"} else values.copy())
+        if name == "equity_coin":
+            columns["equity_usd"] = pa.array(values * index)
+    return pa.table(columns)
 
 
 def decisions_table(decisions: NDArray[np.float64], history: History) -> pa.Table:
@@ -219,7 +245,7 @@ def decisions_table(decisions: NDArray[np.float64], history: History) -> pa.Tabl
     trade = decisions[:, 1].astype(np.int64)
 
     def seen(name: str) -> pa.Array:
-        values = np.asarray(getattr(history, name))
+        values = history.quotes[name]
         return pa.array(np.where(row >= 0, values[np.maximum(row, 0)], np.nan), from_pandas=True)
 
     premium, cost = decisions[:, 8], decisions[:, 7]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from options_agent.backtest.result import load_report
@@ -13,14 +15,17 @@ from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, writ
 from options_agent.lake.store import days, open_lake
 
 if TYPE_CHECKING:
-    import datetime as dt
+    from numpy.typing import NDArray
 
+    from options_agent.backtest.history import History
     from options_agent.backtest.result import BacktestResult
     from options_agent.lake.store import Lake
     from options_agent.settings import Settings
     from options_agent.strategies.rules import Strategy
 
 STAGE: Final = "backtest"
+#: How far back prices are read for the correlation of BTC and ETH.
+CORRELATION_REACH: Final = dt.timedelta(days=32)
 
 
 def backtest_fingerprint(lake: Lake, settings: Settings, strategy: Strategy, underlying: str, start: dt.date, end: dt.date) -> str:
@@ -72,7 +77,8 @@ def backtest(
     if former is not None and former.fingerprint == mark and Path(former.details["report"]).is_file():
         return former, None
     history = build_history(lake, underlying, start, end, settings)
-    result = run_backtest(history, strategy, settings.backtest)
+    features = known_features(lake, history) if strategy.features else None
+    result = run_backtest(history, strategy, settings.backtest, features)
     paths = write_report(result, regime_labels(lake, underlying), settings.reports_dir)
     counts = {
         "quotes": history.rows,
@@ -91,6 +97,22 @@ def backtest(
     receipt = Receipt(STAGE, underlying, strategy.name, mark, counts, (), details)
     write_receipt(lake, receipt)
     return receipt, result
+
+
+def known_features(lake: Lake, history: History) -> dict[str, NDArray[np.float64]]:
+    """Every feature a strategy may ask for, as known at each snapshot: from the labelled regimes and from both coins' prices."""
+    from options_agent.backtest.weather import features_at
+    from options_agent.contracts import coin_of
+    from options_agent.lake.store import read_series
+    from options_agent.strategies.correlation import causal_correlation
+
+    coin = coin_of(history.underlying)
+    span = (history.start - CORRELATION_REACH, history.end + dt.timedelta(microseconds=1))
+    pair = []
+    for name in (coin, "ETH" if coin == "BTC" else "BTC"):
+        prices = read_series(lake, "prices", name, *span)
+        pair += [np.asarray(prices["ts"].combine_chunks().cast("int64"), np.int64), prices["price"].to_numpy()]
+    return features_at(history, regime_labels(lake, history.underlying), causal_correlation(np.ascontiguousarray(history.known_at), *pair))
 
 
 def current_reports(settings: Settings) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Delivery prices: the exchange's 30-minute index average where the price series allows, else the nearest price, said.
+"""Delivery prices: the exchange's own where it was recorded, else its 30-minute index average, else the nearest price, said.
 
 The chain itself cannot settle: an option's last quote is hours before its expiry.
 """
@@ -9,16 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MINUTE_US: Final = 60_000_000
-METHODS: Final = ("none", "index_30m_average", "nearest_price", "too_far")
-NONE, AVERAGE, NEAREST, TOO_FAR = range(4)
+METHODS: Final = ("none", "index_30m_average", "nearest_price", "too_far", "delivery_price")
+NONE, AVERAGE, NEAREST, TOO_FAR, DELIVERED = range(5)
+#: Kinds of prices, as `history.PRICE_KINDS` numbers them.
+INDEX, DELIVERY = 1, 2
 #: The average is taken where the window has this many index prices and none of its gaps is longer than this.
 LEAST_POINTS: Final = 3
 LONGEST_GAP_US: Final = 11 * MINUTE_US
+#: The exchange publishes a delivery price within this time of the expiry.
+PUBLISHED_WITHIN_US: Final = 60 * MINUTE_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Settlement:
         price: USD, NaN where there is no price at all.
         known_at: microseconds, when the desk could know it; never before the expiry.
         method: index into `METHODS`.
-        distance: minutes between the expiry and the price taken; 0 for the average.
+        distance: minutes between the expiry and the price taken; 0 for the average and the exchange's own.
     """
 
     price: NDArray[np.float64]
@@ -37,12 +42,16 @@ class Settlement:
     method: NDArray[np.int64]
     distance: NDArray[np.float64]
 
+    def of(self, which: NDArray[np.int64]) -> Settlement:
+        """Those of the expiries at these places."""
+        return Settlement(self.price[which], self.known_at[which], self.method[which], self.distance[which])
+
 
 def settle(
     expiry_us: NDArray[np.int64],
     ts_us: NDArray[np.int64],
     price: NDArray[np.float64],
-    is_index: NDArray[np.bool_],
+    kind: NDArray[np.int8],
     *,
     window_minutes: int,
     max_distance_minutes: int,
@@ -52,28 +61,65 @@ def settle(
     Args:
         expiry_us: (expiries,) microseconds.
         ts_us, price: (prices,) ascending in time; USD.
-        is_index: (prices,) whether the price is the exchange's index; only those are averaged.
+        kind: (prices,) `INDEX`, `DELIVERY` or other; only index prices are averaged.
         window_minutes: length of the average, up to and including the expiry.
         max_distance_minutes: a nearest price farther than this is marked `too_far`.
     """
+    own, index = kind == DELIVERY, kind == INDEX
+    rest = ~own
+    return Settlement(
+        *_settle(
+            np.ascontiguousarray(expiry_us),
+            ts_us[own],
+            price[own],
+            ts_us[index],
+            price[index],
+            ts_us[rest],
+            price[rest],
+            window_minutes * MINUTE_US,
+            max_distance_minutes,
+        )
+    )
+
+
+@njit(cache=True)
+def _settle(
+    expiry_us: NDArray[np.int64],
+    own_ts: NDArray[np.int64],
+    own_price: NDArray[np.float64],
+    index_ts: NDArray[np.int64],
+    index_price: NDArray[np.float64],
+    ts: NDArray[np.int64],
+    price: NDArray[np.float64],
+    window: int,
+    farthest: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     n = expiry_us.size
-    out = Settlement(np.full(n, np.nan), expiry_us.copy(), np.zeros(n, dtype=np.int64), np.full(n, np.nan))
-    index_ts, index_price = ts_us[is_index], price[is_index]
-    window = window_minutes * MINUTE_US
-    for i, expiry in enumerate(expiry_us):
+    out, known = np.full(n, np.nan), expiry_us.copy()
+    method, distance = np.zeros(n, np.int64), np.full(n, np.nan)
+    for i in range(n):
+        expiry = expiry_us[i]
+        at = np.searchsorted(own_ts, expiry)
+        if at < own_ts.size and own_ts[at] <= expiry + PUBLISHED_WITHIN_US:
+            out[i], known[i], method[i], distance[i] = own_price[at], own_ts[at], DELIVERED, 0.0
+            continue
         first, last = np.searchsorted(index_ts, expiry - window, side="right"), np.searchsorted(index_ts, expiry, side="right")
-        inside = index_ts[first:last]
-        if inside.size >= LEAST_POINTS and np.diff(np.concatenate([[expiry - window], inside, [expiry]])).max() <= LONGEST_GAP_US:
-            out.price[i], out.method[i], out.distance[i] = index_price[first:last].mean(), AVERAGE, 0.0
+        longest, former, total = 0, expiry - window, 0.0
+        for j in range(first, last):
+            longest, former = max(longest, index_ts[j] - former), index_ts[j]
+            total += index_price[j]
+        longest = max(longest, expiry - former)
+        if last - first >= LEAST_POINTS and longest <= LONGEST_GAP_US:
+            out[i], method[i], distance[i] = total / (last - first), AVERAGE, 0.0
             continue
-        if ts_us.size == 0:
+        if ts.size == 0:
             continue
-        after = int(np.searchsorted(ts_us, expiry))
-        candidates = [j for j in (after - 1, after) if 0 <= j < ts_us.size]
-        best = min(candidates, key=lambda j: abs(int(ts_us[j]) - int(expiry)))
-        distance = abs(int(ts_us[best]) - int(expiry)) / MINUTE_US
-        out.price[i], out.distance[i] = price[best], distance
-        out.method[i] = NEAREST if distance <= max_distance_minutes else TOO_FAR
+        best = np.searchsorted(ts, expiry)
+        if best == ts.size or (best > 0 and expiry - ts[best - 1] <= ts[best] - expiry):
+            best -= 1
+        away = abs(ts[best] - expiry)
+        out[i], distance[i] = price[best], away / MINUTE_US
+        method[i] = NEAREST if distance[i] <= farthest else TOO_FAR
         # only when as much time has passed after the expiry is it sure that no nearer price will come
-        out.known_at[i] = int(expiry) + abs(int(ts_us[best]) - int(expiry))
-    return out
+        known[i] = expiry + away
+    return out, known, method, distance

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
+
+from options_agent.strategies.ranking import trailing_rank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,39 +62,3 @@ def regime_labels(trend: NDArray[np.str_], weather: NDArray[np.str_]) -> NDArray
     """`bull-calm` and so on; `unknown` where either is."""
     known = (trend != UNKNOWN) & (weather != UNKNOWN)
     return np.where(known, np.char.add(np.char.add(trend, "-"), weather), UNKNOWN)
-
-
-@njit(cache=True)
-def trailing_rank(ts: Ints, values: Floats, lookback: float, least: float) -> Floats:
-    """Share of the trailing window's values (this one included) that are not above this one.
-
-    Args:
-        ts: (rows,) ascending times.
-        values: (rows,) NaN where unknown.
-        lookback: window length in the unit of `ts`.
-        least: how long the known values of the window must span.
-
-    Returns:
-        (rows,) in (0, 1], NaN where the value is unknown or the window too short.
-    """
-    out = np.full(values.size, np.nan)
-    first = 0
-    for i in range(values.size):
-        while ts[i] - ts[first] > lookback:
-            first += 1
-        if np.isnan(values[i]):
-            continue
-        earliest = np.int64(-1)
-        below = 0
-        known = 0
-        for j in range(first, i + 1):
-            if np.isnan(values[j]):
-                continue
-            if earliest < 0:
-                earliest = ts[j]
-            known += 1
-            if values[j] <= values[i]:
-                below += 1
-        if ts[i] - earliest >= least:
-            out[i] = below / known
-    return out

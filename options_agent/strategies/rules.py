@@ -335,9 +335,11 @@ def _rule_problems(strategy: Strategy) -> list[str]:
         problems.append("sizing: value is positive, move between 0 and 1")
     if strategy.hedge is not None and (strategy.hedge.band < 0 or strategy.hedge.interval_hours < 0):
         problems.append("hedge: band and interval_hours are not negative")
-    for dial in (strategy.delta_dial, sizing.dial):
-        if dial is not None and (not dial.steps or list(dial.steps) != sorted(dial.steps) or any(f <= 0 for _, f in dial.steps)):
-            problems.append(f"the dial on {dial.feature} needs steps (level, positive factor) in ascending order")
+    problems += [
+        f"the dial on {dial.feature} needs steps (level, positive factor) in ascending order"
+        for dial in (strategy.delta_dial, sizing.dial)
+        if dial is not None and (not dial.steps or list(dial.steps) != sorted(dial.steps) or any(f <= 0 for _, f in dial.steps))
+    ]
     return problems
 
 

@@ -66,5 +66,5 @@ class Evidence:
 
     def margin_share(self) -> NDArray[np.float64] | None:
         """Initial margin over equity at each time, where the run knows margin."""
-        margin = self.column("margin_coin")
+        margin = self.column("initial_margin")
         return None if margin is None else margin / self.equity("coin")

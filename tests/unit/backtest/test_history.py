@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from options_agent.backtest.history import COLUMNS, History, build_history, history_from_table, open_history
+from options_agent.backtest.history import COLUMNS, TABLES, History, build_history, history_from_table, open_history
+from options_agent.backtest.history_pack import ROW_FLOATS
 from options_agent.errors import DataError, StorageError
 from options_agent.lake.root import Lake, open_lake
 from options_agent.lake.store import write_day, write_series
@@ -59,44 +60,54 @@ def micros(at: dt.datetime) -> int:
     return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 
-def test_every_quote_of_the_table_is_found_where_its_snapshot_group_and_strike_say(world: World, packed: History) -> None:
+def test_every_quote_of_the_table_is_found_where_its_snapshot_and_contract_say(world: World, packed: History) -> None:
     assert packed.rows == len(world.quotes)
-    place = {(int(packed.snapshot[packed.row_snapshot[r]]), packed.instruments[packed.row_contract[r]]): r for r in range(packed.rows)}
+    place = {(int(packed.snapshot[q["snapshot"]]), packed.instruments[q["contract"]]): q for q in packed.quotes}
     assert len(place) == packed.rows
     for quote in world.quotes:
         row = place[micros(quote["snapshot"]), quote["instrument"]]
-        for name in ("strike", "bid", "ask", "mark", "mark_iv", "delta", "open_interest"):
-            held, given = getattr(packed, name)[row], quote[name]
-            assert np.isnan(held) if given is None else held == given
-        contract = packed.row_contract[row]
-        assert packed.contract_expiry[contract] == micros(quote["expiry"])
-        assert packed.contract_strike[contract] == quote["strike"]
-        assert packed.contract_call[contract] == (quote["right"] == "C")
+        for name in ROW_FLOATS:
+            assert np.isnan(row[name]) if quote[name] is None else row[name] == quote[name]
+        contract = packed.contracts[row["contract"]]
+        assert contract["expiry"] == micros(quote["expiry"])
+        assert contract["strike"] == quote["strike"]
+        assert contract["call"] == (quote["right"] == "C")
 
 
-def test_groups_tile_the_rows_in_order_of_snapshot_expiry_right_and_strike(packed: History) -> None:
-    assert packed.group_row[0] == packed.snapshot_group[0] == 0
-    assert packed.group_row[-1] == packed.rows
-    assert packed.snapshot_group[-1] == packed.group_expiry.size
+def test_groups_tile_the_chain_in_order_of_snapshot_expiry_right_and_strike(packed: History) -> None:
+    groups, chain, quotes = packed.groups, packed.chain, packed.quotes
+    assert groups["first"][0] == packed.snaps["group"][0] == 0
+    assert groups["first"][-1] == packed.rows
+    assert packed.snaps["group"][-1] == groups.size - 1
+    assert sorted(chain["row"].tolist()) == list(range(packed.rows))
     for s in range(packed.snapshots):
-        groups = range(packed.snapshot_group[s], packed.snapshot_group[s + 1])
-        keys = [(packed.group_expiry[g], packed.group_call[g]) for g in groups]
+        own = range(packed.snaps["group"][s], packed.snaps["group"][s + 1])
+        keys = [(groups["expiry"][g], groups["call"][g]) for g in own]
         assert keys == sorted(set(keys))
-        for g in groups:
-            rows = np.arange(packed.group_row[g], packed.group_row[g + 1])
-            assert rows.size > 0
-            assert (packed.row_snapshot[rows] == s).all()
-            assert (np.diff(packed.strike[rows]) > 0).all()
-            assert (packed.contract_expiry[packed.row_contract[rows]] == packed.group_expiry[g]).all()
-            assert (packed.contract_call[packed.row_contract[rows]] == packed.group_call[g]).all()
+        for g in own:
+            part = chain[groups["first"][g] : groups["first"][g + 1]]
+            rows = quotes[part["row"]]
+            assert part.size > 0
+            assert (rows["snapshot"] == s).all()
+            assert (np.diff(part["strike"]) > 0).all()
+            np.testing.assert_array_equal(part["delta"], rows["delta"])
+            np.testing.assert_array_equal(part["strike"], packed.contracts["strike"][rows["contract"]])
+            assert (packed.contracts["expiry"][rows["contract"]] == groups["expiry"][g]).all()
+            assert (packed.contracts["call"][rows["contract"]] == groups["call"][g]).all()
 
 
-def test_chains_lead_through_all_rows_of_a_contract_and_no_other(packed: History) -> None:
+def test_a_contract_s_rows_are_neighbours_within_a_day_and_chained_across_days(packed: History) -> None:
     rows = defaultdict(list)
-    for row, contract in enumerate(packed.row_contract):
-        rows[contract].append(row)
+    for row, quote in enumerate(packed.quotes):
+        rows[quote["contract"]].append(row)
+    days = packed.snapshot[packed.quotes["snapshot"]] // 86_400_000_000
+    assert (np.diff(days) >= 0).all()
     for own in rows.values():
-        assert packed.next_row[own].tolist() == [*own[1:], -1]
+        assert packed.quotes["next"][own].tolist() == [*own[1:], -1]
+        assert (np.diff(packed.quotes["snapshot"][own]) > 0).all()
+        for day in set(days[own].tolist()):
+            of_day = [row for row in own if days[row] == day]
+            assert of_day == list(range(of_day[0], of_day[-1] + 1))
     assert any(len(own) < packed.snapshots for own in rows.values())  # gaps are stepped over
 
 
@@ -121,10 +132,10 @@ def test_the_index_is_the_one_known_last_and_carried_over_snapshots_without() ->
 
 
 def test_the_order_of_rows_in_the_table_does_not_matter(world: World, packed: History) -> None:
-    shuffled = World(world.underlying, [world.quotes[i] for i in np.random.default_rng(0).permutation(len(world.quotes))], world.prices)
+    order = np.random.default_rng(0).permutation(len(world.quotes))
+    shuffled = World(world.underlying, [world.quotes[i] for i in order], world.prices, world.funding)
     other = shuffled.history()
-    for name in ("known_at", "index", "group_row", "strike", "bid", "ask", "mark", "delta", "next_row"):
-        np.testing.assert_array_equal(getattr(other, name), getattr(packed, name))
+    same(other, packed)
 
 
 def test_an_empty_table_is_refused() -> None:
@@ -140,8 +151,8 @@ def test_a_second_build_opens_the_memory_map_of_the_first(lake: Lake, settings: 
     second = build_history(lake, "BTC", DAY, TOMORROW, settings)
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == built
     assert second.fingerprint == first.fingerprint
-    assert isinstance(second.bid.base, np.memmap)
-    np.testing.assert_array_equal(first.bid, second.bid)
+    assert isinstance(second.quotes.base, np.memmap)
+    same(first, second)
     assert second.rows == 2 * 4 * len(chain())
     assert [day for day, _ in second.days] == [DAY.isoformat(), TOMORROW.isoformat()]
 
@@ -149,24 +160,24 @@ def test_a_second_build_opens_the_memory_map_of_the_first(lake: Lake, settings: 
 @pytest.mark.parametrize("damage", ["missing array", "cut array", "cut meta"])
 def test_a_torn_cache_is_built_again(lake: Lake, settings: Settings, damage: str) -> None:
     first = build_history(lake, "BTC", DAY, DAY, settings)
-    expected = np.array(first.bid)
+    expected = np.array(first.quotes)
     (folder,) = cached(settings)
     if damage == "missing array":
-        (folder / "bid.npy").unlink()
+        (folder / "quotes.bin").unlink()
     elif damage == "cut array":
-        (folder / "bid.npy").write_bytes((folder / "bid.npy").read_bytes()[:-40])
+        (folder / "quotes.bin").write_bytes((folder / "quotes.bin").read_bytes()[:-40])
     else:
         (folder / "meta.json").write_text("{")
     with pytest.raises(StorageError, match="not whole"):
         open_history(folder)
-    np.testing.assert_array_equal(build_history(lake, "BTC", DAY, DAY, settings).bid, expected)
+    assert build_history(lake, "BTC", DAY, DAY, settings).quotes.tobytes() == expected.tobytes()
     assert cached(settings) == [folder]
 
 
 def test_a_history_without_prices_is_cached_too(settings: Settings) -> None:
     lake = open_lake(settings)
     write_clean(lake, DAY)
-    assert build_history(lake, "BTC", DAY, DAY, settings).price.size == 0
+    assert build_history(lake, "BTC", DAY, DAY, settings).prices.size == 0
 
 
 def test_a_day_judged_anew_is_a_new_history(lake: Lake, settings: Settings) -> None:
@@ -182,7 +193,7 @@ def test_other_prices_are_a_new_history_even_where_they_sum_to_the_same(lake: La
     for prices in ((85_000.0, 86_000.0), (86_000.0, 85_000.0), (85_500.0, 85_500.0)):
         write_prices(lake, *prices)
         history = build_history(lake, "BTC", DAY, DAY, settings)
-        assert history.price.tolist() == list(prices)
+        assert history.prices["price"].tolist() == list(prices)
         marks.add(history.fingerprint)
     assert len(marks) == 3
 
@@ -191,6 +202,29 @@ def test_a_range_without_clean_quotes_is_refused_with_a_remedy(lake: Lake, setti
     with pytest.raises(DataError, match="no clean quotes") as refused:
         build_history(lake, "BTC", dt.date(2020, 1, 1), dt.date(2020, 1, 2), settings)
     assert "run" in str(refused.value.remedy)
+
+
+def same(one: History, other: History) -> None:
+    """Every table and name alike, byte by byte."""
+    assert one.instruments == other.instruments
+    for name in TABLES:
+        assert np.array(getattr(one, name)).tobytes() == np.array(getattr(other, name)).tobytes(), name
+
+
+@pytest.mark.parametrize("change", ["a day more", "last day judged anew", "first day judged anew"])
+def test_a_history_is_renewed_from_what_is_still_true_and_is_what_a_new_one_would_be(
+    lake: Lake, settings: Settings, tmp_path: Path, change: str
+) -> None:
+    later = DAY + dt.timedelta(days=2)
+    build_history(lake, "BTC", DAY, TOMORROW, settings)
+    if change == "a day more":
+        write_clean(lake, later)
+    else:
+        write_clean(lake, TOMORROW if change == "last day judged anew" else DAY, contracts=9)
+    renewed = build_history(lake, "BTC", DAY, later, settings)
+    fresh = build_history(lake, "BTC", DAY, later, settings.model_copy(update={"home": tmp_path / "elsewhere"}))
+    assert renewed.fingerprint == fresh.fingerprint
+    same(renewed, fresh)
 
 
 def cached(settings: Settings) -> list[Path]:

@@ -104,13 +104,13 @@ def test_every_metric_of_a_run_is_in_its_report_and_null_where_it_is_not_known(r
         run, pa.table({"ts": pa.array([], UTC_US), "regime": pa.array([], pa.string()), "trend": pa.array([], pa.string())})
     )
     unknown = {n for n, v in content["metrics"].items() if v is None}
-    assert unknown == {"margin_average", "margin_peak", "delta_average", "gamma_average", "vega_average", "theta_average"}
+    assert unknown == {"gamma_average", "vega_average", "theta_average"}
 
 
 def test_margin_and_greeks_are_averaged_over_time_where_the_run_has_them(run: BacktestResult) -> None:
     ts = START_US + DAY_US * np.array([0, 1, 4, 5])
     equity = equity_of(
-        np.array([1.0, 2.0, 2.0, 2.0]), ts, margin_coin=np.array([0.5, 0.2, 0.4, 9.0]), delta=np.array([0.0, -1.0, np.nan, 5.0])
+        np.array([1.0, 2.0, 2.0, 2.0]), ts, initial_margin=np.array([0.5, 0.2, 0.4, 9.0]), delta=np.array([0.0, -1.0, np.nan, 5.0])
     )
     found = measured(run, equity)
     assert found["margin_average"] == pytest.approx((0.5 * 1 + 0.1 * 3 + 0.2 * 1) / 5)

@@ -15,7 +15,8 @@ from options_agent.quotes import UTC_US
 from options_agent.regimes.features import Windows, features
 from options_agent.regimes.label import label_chain, plot_regimes
 from options_agent.regimes.learned import WalkForward, walk_forward_states
-from options_agent.regimes.rules import REGIMES, trailing_rank
+from options_agent.regimes.rules import REGIMES
+from options_agent.strategies.ranking import trailing_rank
 from options_agent.series import PRICE_SCHEMA
 
 HOUR = 3_600_000_000
