@@ -1,339 +1,306 @@
 """A slow backtest to judge the fast one: plain Python over plain dicts, a row at a time, sharing no code with the engine.
 
-It has its own fees, settlement, selection and accounting, written from `docs/backtest.md`, so that a mistake has to be made twice
-to go unseen.
+It has its own fees, margin, settlement, selection, orders and accounting, written from `docs/engine.md`, so that a mistake has to be
+made twice to go unseen. This module is the desk: one snapshot after the other, in the order of that page.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-Row = dict[str, Any]
-LOT = {"BTC": 0.1, "ETH": 1.0}
+from tests.unit.backtest import reference_costs as costs
+from tests.unit.backtest.reference_account import Account
+from tests.unit.backtest.reference_book import Fill, Outcome, Row, Structure, mid, positive, sign
+from tests.unit.backtest.reference_choosing import choose
+from tests.unit.backtest.reference_orders import (
+    attempt,
+    crossing,
+    finish,
+    living,
+    start_close,
+    trade_legs,
+    work_closing,
+    work_entry,
+)
+
+DEFAULTS: dict[str, Any] = {
+    "capital_coin": 1.0,
+    "latency_seconds": 0.0,
+    "latency_sigma": 0.0,
+    "crossing": 1.0,
+    "impact": 0.0,
+    "impact_power": 0.5,
+    "assumed_depth": 10.0,
+    "missing_quotes": "none",
+    "fills": "cross",
+    "maker_place": -1.0,
+    "maker_patience_minutes": 60.0,
+    "maker_rate": 0.5,
+    "maker_queue_scale": 10.0,
+    "option_value_in_margin": False,
+    "perpetual_half_spread": 0.00005,
+    "settlement_window_minutes": 30,
+    "settlement_max_distance_minutes": 180,
+}
 
 
-@dataclass
-class Position:
-    """An open structure."""
+def play(
+    quotes: list[Row],
+    prices: list[Row],
+    strategy: dict[str, Any],
+    underlying: str,
+    *,
+    settings: dict[str, Any] | None = None,
+    features: dict[str, list[float | None]] | None = None,
+    funding: list[dict[str, Any]] | None = None,
+    latency_z: list[float] | None = None,
+    fill_u: list[float] | None = None,
+    size_correlation: list[float] | None = None,
+    model_spread: Callable[[float, float, float], float] | None = None,
+    settlement: str = "coin",
+    fees: dict[str, dict[str, float]] | None = None,
+) -> Outcome:
+    """Play `strategy` (a `Strategy` as plain data) over quotes (any order), prices and funding rates (in order of time).
 
-    number: int
-    units: float
-    rows: list[Row]  # a leg's last known row
-    values: list[float]  # a leg's last known mark
-    premium: float  # a unit's
-    opened: dt.datetime
-    born: int  # snapshot number
-    due: dt.datetime | None = None
-    why: str = ""
-
-    @property
-    def expiry(self) -> dt.datetime:
-        return self.rows[0]["expiry"]
-
-
-@dataclass
-class Order:
-    """An entry that waits for its latency."""
-
-    due: dt.datetime
-    units: float
-    instruments: list[str]
-
-
-@dataclass
-class Outcome:
-    """What was played: closed and open trades, the equity curve, and (action, reason) of every decision."""
-
-    trades: list[dict[str, Any]] = field(default_factory=list)
-    equity: list[dict[str, Any]] = field(default_factory=list)
-    decisions: list[tuple[dt.datetime, str, str]] = field(default_factory=list)
-
-
-def trading_fee(at: dt.datetime, price: float) -> float:
-    """Coin per contract."""
-    if at.year < 2019:
-        return min(0.0004, 0.20 * price)
-    if at.year < 2020:
-        return min(0.0004, 0.125 * price)
-    return min(0.0003, 0.125 * price)
-
-
-def delivery_fee(expiry: dt.datetime, worth: float) -> float:
-    """Coin per contract; expiries of other days than Friday are dailies and deliver free."""
-    if expiry.weekday() != 4:
-        return 0.0
-    return min(0.00015, 0.125 * worth)
-
-
-def delivery_price(expiry: dt.datetime, prices: list[Row], window: int, reach: int) -> tuple[float | None, dt.datetime, str]:
-    """Price, when it was known, and how it was found."""
-    opens = expiry - dt.timedelta(minutes=window)
-    inside = [p for p in prices if p["kind"] == "index" and opens < p["ts"] <= expiry]
-    times = [opens, *(p["ts"] for p in inside), expiry]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    if len(inside) >= 3 and max(gaps) <= dt.timedelta(minutes=11):
-        return sum(p["price"] for p in inside) / len(inside), expiry, "index_30m_average"
-    if not prices:
-        return None, expiry, "none"
-    nearest = min(prices, key=lambda p: (abs(p["ts"] - expiry), p["ts"]))
-    distance = abs(nearest["ts"] - expiry)
-    return nearest["price"], expiry + distance, "nearest_price" if distance <= dt.timedelta(minutes=reach) else "too_far"
-
-
-def side_price(row: Row, buying: bool, crossing: float) -> float | None:
-    """What a fill costs: the far side, less what `crossing` leaves of the half-spread; None where that side is missing."""
-    need, other = (row["ask"], row["bid"]) if buying else (row["bid"], row["ask"])
-    if not need or need <= 0:
-        return None
-    if not other or other <= 0:
-        return need
-    middle = (need + other) / 2
-    return middle + crossing * (need - middle)
-
-
-def play(quotes: list[Row], prices: list[Row], strategy: dict[str, Any], underlying: str, **settings: Any) -> Outcome:
-    """Play `strategy` (a `Strategy` as plain data) over quotes (any order) and prices (in order of time).
-
-    Settings: capital_coin, latency_seconds, crossing, settlement_window_minutes, settlement_max_distance_minutes (180).
+    Args:
+        settings: as DEFAULTS.
+        features, latency_z, fill_u, size_correlation: a value a snapshot.
+        model_spread: days to expiry, absolute delta, mark (coin) to the whole spread in coin.
+        settlement: `coin` for inverse options, `usdc` for linear ones.
+        fees: by the day they hold from, as `reference_costs.FEES`.
     """
-    return _Desk(quotes, prices, strategy, underlying, settings).run()
+    desk = Desk(quotes, prices, strategy, underlying, DEFAULTS | (settings or {}), linear=settlement == "usdc", spread=model_spread)
+    desk.features, desk.funding, desk.fees = features or {}, funding or [], fees or costs.FEES
+    desk.latency_z, desk.fill_u, desk.size_correlation = latency_z or [], fill_u or [], size_correlation or []
+    return desk.run()
 
 
-class _Desk:
-    def __init__(self, quotes: list[Row], prices: list[Row], strategy: dict[str, Any], underlying: str, settings: dict[str, Any]):
-        self.prices, self.strategy, self.settings = prices, strategy, settings
-        self.legs, self.exits, self.entry, self.filters = (strategy[k] for k in ("legs", "exit", "entry", "filters"))
-        self.crossing, self.latency = settings["crossing"], dt.timedelta(seconds=settings["latency_seconds"])
-        self.settlement = (settings["settlement_window_minutes"], settings.get("settlement_max_distance_minutes", 180))
-        self.lot = LOT[underlying]
-        self.chains: list[tuple[dt.datetime, float, dict[str, Row]]] = []
-        index, known = math.nan, dt.datetime.min.replace(tzinfo=dt.UTC)
-        for snapshot in sorted({q["snapshot"] for q in quotes}):
-            rows = sorted(
-                (q for q in quotes if q["snapshot"] == snapshot), key=lambda q: (q["ts"], q["expiry"], q["right"] == "C", q["strike"])
-            )
-            for row in rows:
-                if row["index"] is not None:
-                    index = row["index"]
-            known = max(known, rows[-1]["ts"])
-            chain = sorted(rows, key=lambda q: (q["expiry"], q["right"], q["strike"]))
-            self.chains.append((known, index, {q["instrument"]: q for q in chain}))
-        capital = max(settings["capital_coin"], 10 * self.lot)
-        cash = strategy["collateral"] == "cash"
-        self.coin, self.usd = (0.0, capital * self.chains[0][1]) if cash else (capital, 0.0)
-        self.open: list[Position] = []
-        self.order: Order | None = None
-        self.done_on: dt.date | None = None
-        self.count = 0
-        self.out = Outcome()
+class Desk(Account):
+    """An account that plays a strategy."""
 
     def run(self) -> Outcome:
         for number, (now, index, chain) in enumerate(self.chains):
-            self.settle(now)
-            self.refresh(chain)
-            self.fill_waiting_order(number, now, index, chain)
-            self.judge(number, now, index, chain)
-            self.enter(number, now, index, chain)
-            options = sum(
-                v * self.sign(leg) * leg["ratio"] * p.units for p in self.open for v, leg in zip(p.values, self.legs, strict=True)
-            )
-            coins = self.coin + self.usd / index + options
-            self.out.equity.append({"ts": now, "coin": coins, "usd": coins * index, "cash": self.coin, "open": len(self.open)})
+            self.before, self.index_before = (self.now, self.index) if number else (now, index)
+            self.number, self.now, self.index, self.chain = number, now, index, chain
+            self.carry()
+            self.settle()
+            self.follow()
+            for held in list(self.slots):
+                if held and held.entry:
+                    work_entry(self, held)
+            self.liquidate()
+            for held in list(self.slots):
+                if held and held in self.slots and not held.entry:
+                    self.judge(held)
+            self.enter()
+            self.hedge()
+            self.strike()
         return self.out
 
-    def sign(self, leg: dict[str, Any]) -> float:
-        return -1.0 if leg["side"] == "sell" else 1.0
+    # The steps of a snapshot
 
-    def settle(self, now: dt.datetime) -> None:
-        for position in list(self.open):
-            if position.expiry > now:
-                continue
-            price, known, method = delivery_price(position.expiry, self.prices, *self.settlement)
-            if price is None or known > now:
-                continue
-            trade = self.out.trades[position.number]
-            for leg, row in zip(self.legs, position.rows, strict=True):
-                strike = row["strike"]
-                inside = price - strike if row["right"] == "C" else strike - price
-                worth = max(inside, 0.0) / price
-                contracts = position.units * leg["ratio"]
-                fee = delivery_fee(position.expiry, worth) * contracts
-                self.book(trade, self.sign(leg) * contracts * worth, fee, price)
-                trade["out"].append(worth)
-            trade |= {"closed_at": known, "exit": "settled", "method": method, "settlement_price": price}
-            self.out.decisions.append((now, "expire", "settled"))
-            self.open.remove(position)
-
-    def book(self, trade: dict[str, Any], flow: float, fee: float, index: float) -> None:
-        self.coin += flow - fee
-        trade["fees"] += fee
-        trade["profit"] += flow - fee
-        trade["profit_usd"] += (flow - fee) * index
-
-    def refresh(self, chain: dict[str, Row]) -> None:
-        for position in self.open:
-            for n, row in enumerate(position.rows):
-                fresh = chain.get(row["instrument"])
-                if fresh is None:
-                    continue
-                position.rows[n] = fresh
-                if fresh["mark"] and fresh["mark"] > 0:
-                    position.values[n] = fresh["mark"]
-                elif fresh["bid"] and fresh["ask"]:
-                    position.values[n] = (fresh["bid"] + fresh["ask"]) / 2
-
-    def fill_waiting_order(self, number: int, now: dt.datetime, index: float, chain: dict[str, Row]) -> None:
-        if self.order is None or now < self.order.due:
+    def carry(self) -> None:
+        if not self.perpetual or not self.number:
             return
-        order, self.order = self.order, None
-        rows = [chain.get(name) for name in order.instruments]
-        quoted = all(
-            row is not None and side_price(row, leg["side"] == "buy", self.crossing) is not None
-            for leg, row in zip(self.legs, rows, strict=True)
-        )
-        found = [row for row in rows if row is not None]
-        units = min(order.units, self.room(index, found)) if quoted else 0.0
-        if quoted and units > 0:
-            self.take(number, now, index, found, units)
+        accrued = costs.funding_between(self.funding, self.before, self.now)
+        if self.linear:
+            self.move(self.now, "carry", "usd", self.perpetual * (self.index - self.index_before))
+            self.move(self.now, "funding", "usd", -self.perpetual * self.index_before * accrued)
         else:
-            self.out.decisions.append((now, "cancel", "capital" if quoted else "not_quoted"))
+            self.move(self.now, "carry", "coin", self.perpetual * (1 / self.index_before - 1 / self.index))
+            self.move(self.now, "funding", "coin", -self.perpetual / self.index_before * accrued)
 
-    def judge(self, number: int, now: dt.datetime, index: float, chain: dict[str, Row]) -> None:
-        for position in list(self.open):
-            if position.expiry <= now or position.born == number:
-                continue
-            rows = [chain.get(row["instrument"]) for row in position.rows]
-            prices = [
-                None if row is None else side_price(row, leg["side"] == "sell", self.crossing)
-                for leg, row in zip(self.legs, rows, strict=True)
-            ]
-            if any(p is None for p in prices):
-                if position.due is None:
-                    self.out.decisions.append((now, "hold", "not_quoted"))
-                continue
-            if position.due is not None:
-                if now >= position.due:
-                    self.close(position, now, index, prices)
-                continue
-            cost = sum(-self.sign(leg) * leg["ratio"] * p for leg, p in zip(self.legs, prices, strict=True))
-            why = self.exit_rule(position, cost, now)
-            if why is None:
-                self.out.decisions.append((now, "hold", "rules_hold"))
-                continue
-            self.out.decisions.append((now, "close", why))
-            position.why = why
-            if self.latency:
-                position.due = now + self.latency
-            else:
-                self.close(position, now, index, prices)
+    def settle(self) -> None:
+        for held in self.open():
+            assigned = called = None
+            for n, (leg, row) in enumerate(zip(held.legs, held.rows, strict=True)):
+                price, known, method = self.delivery_of(row["expiry"])
+                if held.gone[n] or row["expiry"] > self.now or price is None or known > self.now:
+                    continue
+                worth = costs.payoff(row["right"], row["strike"], price, linear=self.linear)
+                fees = costs.fees_of(self.fees, row["expiry"])
+                contracts = held.units * leg["ratio"]
+                fee = costs.delivery_fee(fees, row["expiry"], worth, linear=self.linear, price=price) * contracts
+                self.book(held, sign(leg) * contracts * worth, fee, price)
+                self.record(held, n, "settle", known, -sign(leg) * contracts, Fill(worth), fee)
+                held.gone[n] = True
+                self.out.trades[held.number] |= {"method": method, "settlement_price": price}
+                if leg["side"] == "sell" and worth > 0:
+                    assigned, called = (
+                        (known, price) if leg["right"] == "P" else assigned,
+                        (known, price) if leg["right"] == "C" else called,
+                    )
+                if all(held.gone):
+                    self.out.trades[held.number] |= {"closed_at": known, "exit": "settled"}
+                    self.slots[self.slots.index(held)] = None
+                    self.decide("expire", "settled")
+            if self.strategy["assigned_legs"]:
+                self.convert(held, assigned, called)
 
-    def exit_rule(self, position: Position, cost: float, now: dt.datetime) -> str | None:
-        profit = position.premium - cost
-        size = abs(position.premium)
-        take, stop, days = (self.exits[k] for k in ("take_profit", "stop_loss", "days_left"))
-        if take is not None and profit >= take * size:
+    def delivery_of(self, expiry: dt.datetime) -> tuple[float | None, dt.datetime, str]:
+        if expiry not in self.delivered:
+            window, reach = (self.settings[f"settlement_{name}_minutes"] for name in ("window", "max_distance"))
+            self.delivered[expiry] = costs.delivery_price(expiry, self.delivery, window, reach)
+        return self.delivered[expiry]
+
+    def convert(self, held: Structure, assigned: tuple[dt.datetime, float] | None, called: tuple[dt.datetime, float] | None) -> None:
+        """A wheel's turn: all USD becomes coin, or all coin becomes USD, at the delivery price."""
+        if held.phase != self.phase:
+            return
+        if assigned and held.phase == 0:
+            amount, (at, price) = max(self.usd, 0.0), assigned
+            self.move(at, "conversion", "usd", -amount)
+            self.move(at, "conversion", "coin", amount / price)
+            self.phase = 1
+        elif called and held.phase == 1:
+            amount, (at, price) = max(self.coin, 0.0), called
+            self.move(at, "conversion", "coin", -amount)
+            self.move(at, "conversion", "usd", amount * price)
+            self.phase = 0
+
+    def follow(self) -> None:
+        for held in self.held():
+            for n, row in enumerate(held.rows):
+                fresh = self.chain.get(row["instrument"])
+                if fresh is None or held.gone[n]:
+                    continue
+                held.rows[n] = fresh
+                middle = mid(fresh)
+                if positive(fresh["mark"]):
+                    held.values[n] = fresh["mark"]
+                elif middle is not None:
+                    held.values[n] = middle
+                held.deltas[n] = held.deltas[n] if fresh["delta"] is None else fresh["delta"]
+
+    def liquidate(self) -> None:
+        while self.account_margin()[1] > self.balance():
+            worst: Structure | None = None
+            for held in self.open():
+                if not living(self, held):
+                    continue  # what has expired is not traded any more: it waits for its delivery price
+                if worst is None or self.margin_of(held)[1] > self.margin_of(worst)[1]:
+                    worst = held
+            if worst is None:
+                self.trade_perpetual(-self.perpetual)
+                return
+            fills = {}
+            for n in living(self, worst):
+                leg = worst.legs[n]
+                buying = leg["side"] == "sell"
+                row = self.chain.get(worst.rows[n]["instrument"])
+                quoted = row is not None and positive(row["ask"] if buying else row["bid"])
+                seen = self.price(row, buying=buying) if quoted and row else None
+                fills[n] = seen or Fill(worst.values[n] * (1.05 if buying else 0.95), model=True)
+            rate = costs.fees_of(self.fees, self.now)["liquidation"]
+            trade_legs(self, worst, fills, opening=False, kind="close", penalty=rate * (self.index if self.linear else 1.0))
+            worst.closing = None
+            finish(self, worst, fills, "liquidated")
+            self.decide("liquidate", "liquidated")
+
+    def judge(self, held: Structure) -> None:
+        legs = living(self, held)
+        if held.born == self.number or not legs:
+            return
+        if held.closing:
+            work_closing(self, held, legs)
+            return
+        fills = crossing(self, held, legs, opening=False, units=held.units)
+        if fills is None:
+            self.decide("hold", "not_quoted")
+            return
+        if len(legs) < len(held.legs):
+            self.decide("close", "front_expired")
+            start_close(self, held, legs, fills, "front_expired", roll=False)
+            return
+        cost = sum(-sign(leg) * leg["ratio"] * fills[n].price for n, leg in enumerate(held.legs))
+        why = self.exit_rule(held, cost)
+        if why is None:
+            self.decide("hold", "rules_hold")
+            return
+        roll = self.strategy["exit"]["roll"]
+        rolls = bool(roll) and why in roll["on"]
+        if rolls:
+            anew = choose(self, self.phase_legs(), roll, but=held)
+            rolls = anew.why is None and self.in_coin(cost - anew.premium) <= roll["max_debit"]
+        self.decide("roll" if rolls else "close", why)
+        start_close(self, held, legs, fills, why, roll=rolls)
+
+    def exit_rule(self, held: Structure, cost: float) -> str | None:
+        profit, size, rules = held.premium - cost, abs(held.premium), self.strategy["exit"]
+        if rules["take_profit"] is not None and profit >= rules["take_profit"] * size:
             return "take_profit"
-        if stop is not None and -profit >= stop * size:
+        if rules["stop_loss"] is not None and -profit >= rules["stop_loss"] * size:
             return "stop"
-        if days is not None and position.expiry - now <= dt.timedelta(days=days):
+        if rules["equity_stop"] is not None and self.in_coin(-profit * held.units) >= rules["equity_stop"] * self.equity():
+            return "equity_stop"
+        sold = [abs(d) for d, leg in zip(held.deltas, held.legs, strict=True) if leg["side"] == "sell"]
+        if rules["delta_breach"] is not None and any(d >= rules["delta_breach"] for d in sold):
+            return "delta_breach"
+        left = min(row["expiry"] for row in held.rows) - self.now
+        if rules["days_left"] is not None and left <= dt.timedelta(days=rules["days_left"]):
             return "days_left"
         return None
 
-    def close(self, position: Position, now: dt.datetime, index: float, prices: list[Any]) -> None:
-        trade = self.out.trades[position.number]
-        for leg, price in zip(self.legs, prices, strict=True):
-            contracts = position.units * leg["ratio"]
-            self.book(trade, self.sign(leg) * contracts * price, trading_fee(now, price) * contracts, index)
-            trade["out"].append(price)
-        trade |= {"closed_at": now, "exit": "closed", "why": position.why}
-        self.open.remove(position)
-
-    def enter(self, number: int, now: dt.datetime, index: float, chain: dict[str, Row]) -> None:
-        if self.order is not None or self.done_on == now.date() or now.hour < self.entry["hour_utc"]:
+    def enter(self) -> None:
+        entry, today = self.strategy["entry"], self.now.date()
+        if self.done_on == today or self.now.hour < entry["hour_utc"] or today.weekday() not in entry["weekdays"]:
             return
-        if len(self.open) >= self.entry["max_open"]:
-            self.done_on = now.date()
-            self.out.decisions.append((now, "skip", "max_open"))
+        if self.last_entry is not None and (today - self.last_entry).days < entry["every_days"]:
             return
-        rows, why = self.choose(now, chain)
-        units = self.room(index, rows) if rows else 0.0
-        if why is None and units <= 0:
-            why = "capital"
-        if why is not None:
-            self.out.decisions.append((now, "skip", why))
+        if any(held.entry for held in self.held()):
             return
-        self.done_on = now.date()
-        self.out.decisions.append((now, "open", "entered"))
-        if self.latency:
-            self.order = Order(now + self.latency, units, [row["instrument"] for row in rows])
-        else:
-            self.take(number, now, index, rows, units)
+        for signal in entry["signals"]:
+            value, low, high = self.feature(signal["feature"]), signal["above"], signal["below"]
+            if value is None or (low is not None and value < low) or (high is not None and value > high):
+                self.decide("skip", "signal")
+                return
+        why = attempt(self)
+        if why is None:
+            self.last_entry = today
+        if why in (None, "max_open"):
+            self.done_on = today
 
-    def choose(self, now: dt.datetime, chain: dict[str, Row]) -> tuple[list[Row], str | None]:
-        day = dt.timedelta(days=1)
-        expiries = [
-            e for e in sorted({q["expiry"] for q in chain.values()}) if self.entry["dte_min"] <= (e - now) / day <= self.entry["dte_max"]
-        ]
-        if not expiries:
-            return [], "no_expiry"
-        expiry = min(expiries, key=lambda e: abs((e - now) / day - self.entry["dte_target"]))
-        rows, premium = [], 0.0
-        for leg in self.legs:
-            strikes = [q for q in chain.values() if q["expiry"] == expiry and q["right"] == leg["right"] and q["delta"] is not None]
-            gaps = [(abs(abs(q["delta"]) - leg["target"]), q["strike"], q) for q in strikes]
-            gaps = [g for g in gaps if g[0] <= self.filters["delta_tolerance"]]
-            if not gaps:
-                return [], "no_delta"
-            row = min(gaps, key=lambda g: g[:2])[2]
-            price = side_price(row, leg["side"] == "buy", self.crossing)
-            if price is None:
-                return [], "no_quote"
-            interest = self.filters["min_open_interest"]
-            if interest > 0 and not (row["open_interest"] is not None and row["open_interest"] >= interest):
-                return [], "open_interest"
-            if row["bid"] and row["ask"] and row["ask"] - row["bid"] > self.filters["max_spread"] * 0.5 * (row["bid"] + row["ask"]):
-                return [], "spread"
-            premium -= self.sign(leg) * leg["ratio"] * price
-            rows.append(row)
-        if premium < self.filters["min_premium"]:
-            return [], "premium"
-        return rows, None
+    def hedge(self) -> None:
+        rule = self.strategy["hedge"]
+        if rule is None:
+            return
+        delta = self.open_delta(rule["neutral_in"])
+        if abs(delta) <= rule["band"] * self.equity():
+            return
+        if self.last_hedge is not None and self.now - self.last_hedge < dt.timedelta(hours=rule["interval_hours"]):
+            return
+        wanted = self.perpetual - (delta if self.linear else delta * self.index)
+        traded = math.trunc(wanted / self.hedge_lot) * self.hedge_lot - self.perpetual
+        if traded:
+            self.trade_perpetual(traded)
+            self.last_hedge = self.now
 
-    def room(self, index: float, rows: list[Row]) -> float:
-        calls = sum(p.units * leg["ratio"] for p in self.open for leg in self.legs if (leg["side"], leg["right"]) == ("sell", "C"))
-        puts = sum(
-            p.units * leg["ratio"] * row["strike"]
-            for p in self.open
-            for leg, row in zip(self.legs, p.rows, strict=True)
-            if (leg["side"], leg["right"]) == ("sell", "P")
+    def trade_perpetual(self, traded: float) -> None:
+        """Trade so much of the perpetual at the index; half the spread and the taker fee are paid in the perpetual's currency."""
+        if not traded:
+            return
+        rate = self.settings["perpetual_half_spread"] + costs.fees_of(self.fees, self.now)["perpetual"]
+        amount = abs(traded) * self.index if self.linear else abs(traded) / self.index
+        self.move(self.now, "hedge_fee", "usd" if self.linear else "coin", -amount * rate)
+        self.perpetual += traded
+
+    def strike(self) -> None:
+        initial, maintenance = self.account_margin()
+        self.out.equity.append(
+            {
+                "ts": self.now,
+                "coin": self.equity(),
+                "usd": self.equity() * self.index,
+                "cash": self.coin,
+                "usd_cash": self.usd,
+                "options": self.options(),
+                "notional": self.perpetual,
+                "im": initial,
+                "mm": maintenance,
+                "open": len(self.open()),
+                "delta": self.options_delta(premium=True) + self.perpetual_coins(),
+            }
         )
-        units = sum(p.units for p in self.open)
-        share = self.strategy["share"]
-        need_calls = sum(leg["ratio"] for leg in self.legs if (leg["side"], leg["right"]) == ("sell", "C"))
-        need_cash = sum(
-            leg["ratio"] * row["strike"] for leg, row in zip(self.legs, rows, strict=True) if (leg["side"], leg["right"]) == ("sell", "P")
-        )
-        match self.strategy["collateral"]:
-            case "coin":
-                free = (share * self.coin - calls) / need_calls if need_calls else share * self.coin - units
-            case "cash":
-                free = (share * (self.usd + min(self.coin, 0.0) * index) - puts) / need_cash if need_cash else 0.0
-            case _:
-                free = share * (self.coin + self.usd / index) - units
-        return max(math.floor(free / self.lot + 1e-9) * self.lot, 0.0)
-
-    def take(self, number: int, now: dt.datetime, index: float, rows: list[Row], units: float) -> None:
-        prices = [side_price(row, leg["side"] == "buy", self.crossing) or 0.0 for leg, row in zip(self.legs, rows, strict=True)]
-        trade: dict[str, Any] = {"opened_at": now, "instruments": [r["instrument"] for r in rows], "units": units, "in": prices, "out": []}
-        trade |= {"fees": 0.0, "profit": 0.0, "profit_usd": 0.0, "closed_at": None, "exit": None}
-        self.out.trades.append(trade)
-        for leg, price in zip(self.legs, prices, strict=True):
-            contracts = units * leg["ratio"]
-            self.book(trade, -self.sign(leg) * contracts * price, trading_fee(now, price) * contracts, index)
-        premium = sum(-self.sign(leg) * leg["ratio"] * price for leg, price in zip(self.legs, prices, strict=True))
-        marks = [row["mark"] if row["mark"] and row["mark"] > 0 else price for row, price in zip(rows, prices, strict=True)]
-        self.open.append(Position(len(self.out.trades) - 1, units, list(rows), marks, premium, now, number))

@@ -1,0 +1,75 @@
+"""Laws of every account, over strategies of all rule kinds: no coin is lost, and what comes later changes nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from options_agent.backtest.result import BacktestResult
+from options_agent.strategies.rules import Strategy
+from tests.unit.backtest.reference_agreement import fast, features_of
+from tests.unit.backtest.reference_strategies import SETTINGS, strategies
+from tests.unit.backtest.test_reference_laws import SNAPSHOTS, changed, markets
+from tests.unit.backtest.worlds import World
+
+
+@given(markets, strategies(), SETTINGS, st.integers(0, 99))
+@hypothesis_settings(max_examples=30)
+def test_the_ledger_sums_to_cash_and_with_the_options_to_equity_at_every_snapshot(
+    world: World, play: Strategy, settings: dict[str, Any], seed: int
+) -> None:
+    result = fast(world, play, settings, seed=seed, features=features_of(world, seed))
+    ledger, equity = result.ledger, result.equity.to_pylist()
+    at, amount = ledger["ts"].to_numpy(), ledger["amount"].to_numpy()
+    currency = np.array(ledger["currency"].to_pylist())
+    for row in equity:
+        known = at <= np.datetime64(row["ts"].replace(tzinfo=None), "us")
+        coin, usd = (float(amount[known & (currency == c)].sum()) for c in ("coin", "usd"))
+        assert row["coin_cash"] == pytest.approx(coin, rel=1e-10, abs=1e-10)
+        assert row["usd_cash"] == pytest.approx(usd, rel=1e-10, abs=1e-6)
+        assert row["equity_coin"] == pytest.approx(coin + usd / row["index"] + row["options_coin"], rel=1e-10, abs=1e-10)
+        assert row["equity_usd"] == pytest.approx(row["equity_coin"] * row["index"])
+
+
+@given(markets, strategies(), SETTINGS, st.integers(0, 99), st.floats(0.1, 0.9))
+@hypothesis_settings(max_examples=30)
+def test_what_comes_later_changes_nothing_of_what_was(
+    world: World, play: Strategy, settings: dict[str, Any], seed: int, part: float
+) -> None:
+    features = features_of(world, seed)
+    before = fast(world, play, settings, seed=seed, features=features)
+    cut = int(part * SNAPSHOTS)
+    now = before.equity["ts"].to_pylist()[cut] + dt.timedelta(microseconds=1)
+    other = features_of(world, seed + 100)
+    mixed = {name: np.concatenate([features[name][: cut + 1], values[cut + 1 :]]) for name, values in other.items()}
+    after = fast(changed(world, now, seed), play, settings, seed=seed, features=mixed)
+    assert until(before, now) == until(after, now)
+
+
+@given(markets, strategies(), SETTINGS, st.integers(0, 99), st.integers(5, SNAPSHOTS - 1))
+@hypothesis_settings(max_examples=20)
+def test_a_shorter_run_is_the_beginning_of_a_longer_one(
+    world: World, play: Strategy, settings: dict[str, Any], seed: int, part: int
+) -> None:
+    features = features_of(world, seed)
+    whole = fast(world, play, settings, seed=seed, features=features)
+    now = whole.equity["ts"].to_pylist()[part - 1] + dt.timedelta(microseconds=1)
+    short = World(world.underlying, *([r for r in rows if r["ts"] < now] for rows in (world.quotes, world.prices, world.funding)))
+    half = fast(short, play, settings, seed=seed, features={name: values[:part] for name, values in features.items()})
+    assert until(half, now) == until(whole, now)
+
+
+def until(result: BacktestResult, now: dt.datetime) -> str:
+    """All that was known before `now`; numbers of rows and contracts depend on all that occur, so they are left out."""
+    tables = []
+    for name in ("fills", "ledger", "equity", "decisions"):
+        table = getattr(result, name)
+        rows = table.drop_columns([c for c in ("contract", "row") if c in table.column_names]).to_pylist()
+        tables.append([r for r in rows if r["ts"] < now])
+    return repr(tables)  # NaN is NaN
