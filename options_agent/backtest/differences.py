@@ -196,7 +196,7 @@ def _settings(runs: Sequence[SavedRun]) -> list[Difference]:
 
 
 def _data(runs: Sequence[SavedRun], common: Range | None) -> list[Difference]:
-    prints = {r.label: str(r.report["provenance"].get("data_fingerprint"))[:12] for r in runs}
+    prints = {r.label: _short(r.report["provenance"].get("data_fingerprint")) for r in runs}
     if len(set(prints.values())) == 1:
         return []
     if len({r.underlying for r in runs}) > 1:
@@ -226,11 +226,11 @@ def _data(runs: Sequence[SavedRun], common: Range | None) -> list[Difference]:
 
 def _code(runs: Sequence[SavedRun]) -> list[Difference]:
     provenance = {r.label: r.report["provenance"] for r in runs}
-    sources = {label: str(p.get("code_sha256"))[:12] for label, p in provenance.items()}
+    sources = {label: _short(p.get("code_sha256")) for label, p in provenance.items()}
     if len(set(sources.values())) == 1:
         return []
     versions = {
-        label: f"version {p.get('code_version')}, commit {p.get('code_commit') or 'unknown'}, sources {sources[label]}"
+        label: f"version {p.get('code_version') or 'unknown'}, commit {p.get('code_commit') or 'unknown'}, sources {sources[label]}"
         for label, p in provenance.items()
     }
     says = f"Different code ({_grouped(versions)}): to be sure that it changes nothing, run both again with one version."
@@ -312,6 +312,10 @@ def _value(value: Any) -> str:
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "unknown"
 
 
 def _groups(values: Mapping[str, str]) -> dict[str, list[str]]:

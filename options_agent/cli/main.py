@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import alerts, archive, backfill, exchange, fees, harvest, history, imports, quality
+from options_agent.cli import alerts, archive, backfill, compare, exchange, fees, harvest, history, imports, quality
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command(name="import")(imports.import_command)
 app.command(name="backfill")(backfill.backfill_command)
 app.command(name="agreement")(backfill.agreement_command)
+app.command(name="compare")(compare.compare_command)
 app.command(name="fees")(fees.fees_command)
 app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
