@@ -53,9 +53,9 @@ def page_of(document: Mapping[str, Any], equities: Mapping[str, pa.Table]) -> st
 
 def charts(document: Mapping[str, Any], equities: Mapping[str, pa.Table], labels: list[str]) -> list[tuple[str, str, str]]:
     """(title, what to know, SVG) of each picture that has something to show."""
-    underlyings = {run["underlying"] for run in document["runs"]}
-    coin = next(iter({run["currency"] for run in document["runs"]})) if len(underlyings) == 1 else "coin"
-    own = "" if len(underlyings) == 1 else "each in its own coin: shares of capital, not amounts"
+    coins = {run["coin"] for run in document["runs"]}
+    coin = next(iter(coins)) if len(coins) == 1 else "coin"
+    own = "" if len(coins) == 1 else "each in its own coin: shares of capital, not amounts"
     usd_note = "dashed: the coin held"
     whole = "" if document["common_range"] else "each over its whole range, from its own start"
     found = [
@@ -74,7 +74,7 @@ def charts(document: Mapping[str, Any], equities: Mapping[str, pa.Table], labels
     ]
     if document["series"]:
         for currency, name in (("coin", coin), ("usd", "USD")):
-            if currency == "coin" and len(underlyings) > 1:
+            if currency == "coin" and len(coins) > 1:
                 continue  # one coin less another is no amount
             curves = difference_curves(document["series"]["runs"], document["series"]["at"], currency)
             found.append(

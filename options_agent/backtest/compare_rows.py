@@ -70,7 +70,7 @@ class Line:
 
 def headlines(document: Mapping[str, Any]) -> list[Line]:
     """The first table: headline numbers of each run, with intervals."""
-    coins = {run["currency"] for run in document["runs"]}
+    coins = {run["coin"] for run in document["runs"]}
     coin = next(iter(coins)) if len(coins) == 1 else "own coin"
     return [Line(name, words.format(coin=coin), _cells(document["runs"], name, kind)) for name, words, kind in HEADLINES]
 
@@ -196,13 +196,13 @@ def _gap(gap: Mapping[str, float | None], scale: float) -> str:
 
 def comparable(document: Mapping[str, Any], pair: Mapping[str, Any]) -> tuple[str, ...]:
     """Currencies in which a pair can be held against each other: USD only where the coins differ."""
-    of = {run["label"]: run["underlying"] for run in document["runs"]}
+    of = {run["label"]: run["coin"] for run in document["runs"]}
     return ("coin", "usd") if of[pair["base"]] == of[pair["other"]] else ("usd",)
 
 
 def currency_names(document: Mapping[str, Any], pair: Mapping[str, Any]) -> list[str]:
     """`comparable` in words: the coin by its name."""
-    coin = next(run["currency"] for run in document["runs"] if run["label"] == pair["base"])
+    coin = next(run["coin"] for run in document["runs"] if run["label"] == pair["base"])
     return ["USD" if c == "usd" else coin for c in comparable(document, pair)]
 
 

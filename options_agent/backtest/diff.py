@@ -14,6 +14,7 @@ from options_agent.backtest.paired import correlation, growth_on_days, method, p
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.trade_diff import KINDS, none, trade_diff
 from options_agent.backtest.uncertainty import CONFIDENCE, daily_sharpe, deflated, odds_above
+from options_agent.contracts import coin_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ DIFF_SCHEMA: Final[dict[str, Any]] = {
             "minItems": 2,
             "items": {
                 "type": "object",
-                "required": ["label", "run", "name", "strategy", "underlying", "currency", "status", "range", "whole", "common"],
+                "required": ["label", "run", "name", "strategy", "underlying", "coin", "currency", "status", "range", "whole", "common"],
                 "properties": {
                     "run": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
                     "status": {"enum": ["ok", "inconclusive"]},
@@ -175,9 +176,9 @@ def verdict(base: SavedRun, other: SavedRun, within: Range, found: Mapping[str, 
     days = f"over {within.days:.0f} days"
     said = []
     # coins of two kinds do not subtract: only USD is one measure for both
-    for currency in CURRENCIES if base.underlying == other.underlying else ("usd",):
+    for currency in CURRENCIES if coin_of(base.underlying) == coin_of(other.underlying) else ("usd",):
         gap = found["daily"][currency]["return_difference"]
-        name = "USD" if currency == "usd" else settles_in(base.underlying)
+        name = "USD" if currency == "usd" else coin_of(base.underlying)
         if gap["value"] is None or not np.isfinite(gap["value"]):
             said.append(f"In {name} no difference of return is defined.")
             continue
@@ -240,6 +241,7 @@ def _figures(runs: Sequence[SavedRun], cuts: Mapping[str, Cut | None], among: Se
                 "strategy": run.strategy,
                 "in_words": run.report["strategy"].get("in_words"),
                 "underlying": run.underlying,
+                "coin": coin_of(run.underlying),
                 "currency": settles_in(run.underlying),
                 "status": run.report["status"],
                 "status_reasons": list(run.report.get("status_reasons") or []),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from options_agent.backtest.aligned import drawdowns_on_shared, holes, inside, iso, lacking, spacing, tolerance
-from options_agent.contracts import settlement_of
+from options_agent.contracts import coin_of, settlement_of
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:
@@ -130,10 +130,13 @@ def _underlyings(runs: Sequence[SavedRun]) -> list[Difference]:
     of = {r.label: r.underlying for r in runs}
     if len(set(of.values())) == 1:
         return []
-    says = (
-        f"Different underlyings ({_grouped(of)}): returns in coin are each of its own coin. Compare in USD, and in share of the capital; "
-        "amounts in coin do not compare, and no trade is matched between them."
-    )
+    how = "No trade is matched between them."
+    if len({coin_of(name) for name in of.values()}) > 1:
+        how = (
+            "Returns in coin are each of its own coin. Compare in USD, and in share of the capital; amounts in coin do not compare, "
+            "and no trade is matched between them."
+        )
+    says = f"Different underlyings ({_grouped(of)}). {how}"
     found = [Difference("underlying", True, tuple(of), says)]
     settles = {label: settles_in(name) for label, name in of.items()}
     if len(set(settles.values())) > 1:
@@ -160,7 +163,7 @@ def _capital(runs: Sequence[SavedRun]) -> list[Difference]:
 def _capital_words(run: SavedRun) -> str:
     capital = run.report.get("capital") or {}
     coin, usd = capital.get("coin") or 0.0, capital.get("usd") or 0.0
-    parts = ([f"{coin:g} {settles_in(run.underlying)}"] if coin else []) + ([f"{usd:,.0f} USD"] if usd else [])
+    parts = ([f"{coin:g} {coin_of(run.underlying)}"] if coin else []) + ([f"{usd:,.0f} USD"] if usd else [])
     return " and ".join(parts) or "unknown"
 
 

@@ -296,6 +296,17 @@ def test_bitcoin_against_ether(call: Path, ether: Path) -> None:
     assert all(run["common"]["metrics"]["fees_share"] > 0 for run in document["runs"])
 
 
+def test_one_coin_settled_in_two_currencies(call: Path, cheap: Path, tmp_path: Path) -> None:
+    linear = retell(copied(cheap, tmp_path), lambda c: c.update(underlying="BTC_USDC"))
+    document = compared(call, linear)
+    assert says(document, "underlying") == "Different underlyings (A BTC; B BTC_USDC). No trade is matched between them."
+    assert says(document, "currency") == "Settled in different currencies: A BTC; B USDC."
+    assert [(r["coin"], r["currency"]) for r in document["runs"]] == [("BTC", "BTC"), ("BTC", "USDC")]
+    assert document["pairs"][0]["says"][0].startswith("In BTC")
+    odd = retell(copied(cheap, tmp_path / "odd"), lambda c: c.update(underlying="BTC_EURR"))
+    assert "B EURR" in says(compared(call, odd), "currency")
+
+
 def test_holes_and_snapshots_that_only_one_has(call: Path, cheap: Path, tmp_path: Path) -> None:
     holed = copied(cheap, tmp_path, "1" * 12)
     equity = table_of(holed, "equity")
