@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 import os
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 from options_agent.backtest.history import build_history
 from options_agent.backtest.history_pack import COLUMNS
 from options_agent.contracts import option_name
+from options_agent.lake.receipts import Receipt, write_receipt
 from options_agent.lake.root import open_lake
 from options_agent.lake.store import days, write_day, write_series
 from options_agent.pricing.black76 import greeks
@@ -104,7 +106,10 @@ def year_history(underlying: str, folder: Path | None = None, days_made: int = 3
     if have < days_made:
         for number, table in enumerate(year_tables(underlying, days_made)):
             if number >= have:
-                write_day(lake, "clean", underlying, FIRST + dt.timedelta(days=number), _clean(table, underlying))
+                day = FIRST + dt.timedelta(days=number)
+                record = write_day(lake, "clean", underlying, day, _clean(table, underlying))
+                # as a judged day has one: without it the history is known by sizes only
+                write_receipt(lake, Receipt("quality", underlying, day.isoformat(), record.sha256, {}, (record,)))
         for number in range(-1, days_made + 1):
             day = FIRST + dt.timedelta(days=number)
             write_series(lake, "prices", underlying, day, _prices(underlying, number, days_made))
@@ -121,8 +126,9 @@ def year_parquet(folder: Path | None = None, days_made: int = 365) -> dict[str, 
             path.parent.mkdir(parents=True, exist_ok=True)
             writing = path.with_suffix(".writing")
             with pq.ParquetWriter(writing, _schema(), compression="zstd") as writer:
-                for table in year_tables(underlying, days_made):
-                    writer.write_table(table)
+                tables = year_tables(underlying, days_made)
+                while month := list(itertools.islice(tables, 30)):
+                    writer.write_table(pa.concat_tables(month))
             prices = pa.concat_tables([_prices(underlying, number, days_made) for number in range(-1, days_made + 1)])
             pq.write_table(prices, path.with_name(f"{path.stem}-prices.parquet"))
             writing.rename(path)
