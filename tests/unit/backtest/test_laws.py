@@ -35,6 +35,12 @@ def test_the_ledger_sums_to_cash_and_with_the_options_to_equity_at_every_snapsho
         assert row["usd_cash"] == pytest.approx(usd, rel=1e-10, abs=1e-6)
         assert row["equity_coin"] == pytest.approx(coin + usd / row["index"] + row["options_coin"], rel=1e-10, abs=1e-10)
         assert row["equity_usd"] == pytest.approx(row["equity_coin"] * row["index"])
+    held: dict[tuple[int, int], float] = {}
+    for fill in result.fills.to_pylist():
+        leg = (fill["trade"], fill["leg"])
+        assert (fill["kind"] == "open") == (leg not in held)  # nothing is closed or settled that was not opened, nor twice
+        held[leg] = held.get(leg, 0.0) + fill["contracts"]
+        assert fill["kind"] == "open" or held[leg] == pytest.approx(0.0)
 
 
 @given(markets, strategies(), SETTINGS, st.integers(0, 99), st.floats(0.1, 0.9))

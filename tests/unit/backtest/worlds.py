@@ -35,6 +35,7 @@ class World:
     quotes: list[dict[str, Any]] = field(default_factory=list)
     prices: list[dict[str, Any]] = field(default_factory=list)
     funding: list[dict[str, Any]] = field(default_factory=list)
+    packed: tuple[tuple[int, ...], History] | None = field(default=None, repr=False, compare=False)
 
     def quote(self, at: dt.datetime, name: str, bid: float | None, ask: float | None, *, index: float, **values: Any) -> World:
         """Add a row; mark is the mid and delta 0.25 (a put's -0.25) unless given. Returns itself."""
@@ -74,7 +75,13 @@ class World:
         return self
 
     def history(self) -> History:
-        """Packed for the engine."""
+        """Packed for the engine; once, as long as no row is added. Rows are changed before it is asked for, not after."""
+        counts = (len(self.quotes), len(self.prices), len(self.funding))
+        if self.packed is None or self.packed[0] != counts:
+            self.packed = (counts, self._pack())
+        return self.packed[1]
+
+    def _pack(self) -> History:
         quotes = pa.Table.from_pylist(self.quotes, schema=QUOTES)
         prices = pa.Table.from_pylist(self.prices, schema=PRICE_SCHEMA)
         funding = pa.Table.from_pylist(self.funding, schema=FUNDING_SCHEMA)
