@@ -118,11 +118,12 @@ def resample(days: Days, block: float, seed: int, resamples: int = RESAMPLES) ->
     random, n = np.random.default_rng(seed), days.growth.size
     at_once = max(1, _PIECE // n)
     sizes = (min(at_once, resamples - done) for done in range(0, resamples, at_once))
-    pieces = [_headlines(days, indices(n, block, size, random)) for size in sizes]
+    pieces = [headlines(days, indices(n, block, size, random)) for size in sizes]
     return Resampled(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
 
 
-def _headlines(days: Days, order: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+def headlines(days: Days, order: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """Sharpe ratio, growth and drawdown of the days in each order (resamples, n), as in `Resampled`."""
     growth = days.growth[order]
     returns = growth - 1
     deviation = np.asarray(returns.std(axis=1, ddof=1))

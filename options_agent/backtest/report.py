@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from options_agent import __version__
-from options_agent.backtest.by_regime import regime_performance
+from options_agent.backtest.by_regime import compact, regime_metrics, regime_performance, save_regimes
 from options_agent.backtest.metrics import drawdown_dates
 from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
@@ -71,6 +71,7 @@ REPORT_SCHEMA: Final[dict[str, Any]] = {
             },
         },
         "regimes": {"type": "array", "items": {"type": "object", "required": ["regime", "trades", "return_coin", "return_usd"]}},
+        "regime_metrics": {"type": "object", "required": ["regimes", "trades", "days", "small", "metrics", "intervals"]},
         "settlement": {"type": "object"},
         "decisions": {"type": "object"},
         "provenance": {"type": "object", "required": ["data", "data_fingerprint", "settings", "code_version", "code_sha256", "seed"]},
@@ -99,15 +100,18 @@ def write_report(result: BacktestResult, labels: pa.Table, folder: Path) -> Repo
         StorageError: they cannot be written; the JSON goes last, so that a report that is there is whole.
     """
     tables = save_tables(result, folder)
+    by_regime = regime_metrics(result, labels)
+    tables["regimes"] = save_regimes(by_regime, folder / result.name)
     plot = folder / f"{result.name}.png"
     write_bytes(plot, plot_result(result, labels))
     report = folder / f"{result.name}.json"
-    write_json(report, report_content(result, labels))
+    write_json(report, report_content(result, labels, by_regime))
     return ReportPaths(report, plot, tables)
 
 
-def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
-    """The report as plain data by `REPORT_SCHEMA`; NaN becomes null."""
+def report_content(result: BacktestResult, labels: pa.Table, by_regime: pa.Table | None = None) -> dict[str, Any]:
+    """The report as plain data by `REPORT_SCHEMA`; NaN becomes null. `by_regime` spares computing `regime_metrics` again."""
+    by_regime = regime_metrics(result, labels) if by_regime is None else by_regime
     decisions = result.decisions.group_by(["action", "reason"]).aggregate([([], "count_all")]).to_pylist()
     settled = [t for t in result.trades.to_pylist() if t["exit"] == "settled"]
     methods = {m: [t["settlement_minutes"] for t in settled if t["settlement"] == m] for m in sorted({t["settlement"] for t in settled})}
@@ -125,6 +129,7 @@ def report_content(result: BacktestResult, labels: pa.Table) -> dict[str, Any]:
             "drawdowns": {currency: _dated(fall) for currency, fall in drawdown_dates(result.equity).items()},
             "uncertainty": uncertainty(result.equity, result.metrics, seed=int(result.run, 16)),
             "regimes": regime_performance(result, labels).to_pylist(),
+            "regime_metrics": compact(by_regime),
             "settlement": {m: {"trades": len(d), "furthest_minutes": max(d)} for m, d in methods.items()},
             "decisions": {
                 f"{d['action']}:{d['reason']}": d["count_all"] for d in sorted(decisions, key=lambda d: (d["action"], d["reason"]))

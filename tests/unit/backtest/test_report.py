@@ -57,7 +57,7 @@ def test_a_report_is_what_its_schema_says(result: BacktestResult, labels: pa.Tab
     assert report["drawdowns"]["coin"]["depth"] == report["metrics"]["max_drawdown_coin"]
     assert report["drawdowns"]["coin"]["peak_at"] < report["drawdowns"]["coin"]["trough_at"]
     assert paths.plot.read_bytes().startswith(b"\x89PNG\r\n")
-    assert {p.stem for p in paths.tables.values()} == set(TABLES)
+    assert {p.stem for p in paths.tables.values()} == {*TABLES, "regimes"}
 
 
 def test_a_report_is_named_by_strategy_range_and_run(result: BacktestResult, tmp_path: Path) -> None:
