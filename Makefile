@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help run test lint format bench bench-peers doctor install install-dev lock clean browser
+.PHONY: help run test lint format bench bench-check bench-peers doctor install install-dev lock clean browser
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -36,6 +36,11 @@ format: install-dev
 
 bench: install-dev
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	echo "== benchmarks/track.py"; $(BIN)/python benchmarks/track.py --record
+
+# Fails where this tree is slower than a former version by more than noise: make bench-check [REF=v0.3]
+bench-check: install-dev
+	@$(BIN)/python benchmarks/track.py $(if $(REF),--against "$(REF)")
 
 # Other libraries to measure against, in an environment of their own: benchmarks/peers/README.md.
 bench-peers:

@@ -194,13 +194,12 @@ def measure_command(python: Path | None) -> dict[str, Any]:
     program = Path(sys.executable).with_name("options-agent")
     if program.is_file():
         own = [str(program), *own[3:]]
-    turn = [0]
+    turn = [int(time.time())]
 
     def command(arguments: list[str], *, fresh: bool = False) -> tuple[float, float]:
+        turn[0] += fresh  # the seed of nothing drawn: a run of its own with the same result, so that no receipt answers for it
         environment = os.environ | {"OPTIONS_AGENT_HOME": str(home), "OPTIONS_AGENT_NETWORK": "synthetic"}
-        if fresh:  # the seed of nothing drawn: a run of its own with the same result, so that no receipt answers for it
-            turn[0] += 1
-            environment["OPTIONS_AGENT_BACKTEST__SEED"] = str(int(time.time()) + turn[0])
+        environment["OPTIONS_AGENT_BACKTEST__SEED"] = str(turn[0])
         before = os.times()
         began = time.perf_counter()
         subprocess.run(arguments, check=True, capture_output=True, env=environment, cwd=tempfile.gettempdir())
@@ -251,7 +250,10 @@ def in_child(what: str) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """The most memory this process had resident, mapped files included."""
+    """The most memory this process had resident since it began, mapped files included, bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # elsewhere it may begin with its parent's
+        return next(1024 * int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
