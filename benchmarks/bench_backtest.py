@@ -246,7 +246,7 @@ def in_child(what: str) -> dict[str, Any]:
     else:
         sweep_once(histories["BTC"], settings_of("BTC"), 1_000)
         arrays = sum(getattr(histories["BTC"], name).nbytes for name in ("snaps", "groups", "chain", "quotes", "contracts"))
-    return {"peak_bytes": _peak(), "before_bytes": before, "arrays_bytes": arrays, "above_arrays": (_peak() - before) / arrays}
+    return {"peak_bytes": _peak(), "before_bytes": before, "arrays_bytes": arrays, "peak_over_arrays": _peak() / arrays}
 
 
 def _peak() -> int:
