@@ -57,16 +57,13 @@ def choose(
             if own < 0:
                 book.slots[q].row[0] = NONE
                 return NO_EXPIRY, left, 0.0
-        row = pick(s, q, leg, own, factor, market, legs, rules, book)
+        book.slots[q].expiry[leg] = own
+    for leg in range(legs.lengths[phase]):
+        row = pick(s, q, leg, book.slots[q].expiry[leg], factor, market, legs, rules, book)
         if row < 0:
             book.slots[q].row[0] = NONE
             return NO_STRIKE, left, 0.0
-        book.slots[q].row[leg], book.slots[q].contract[leg], book.slots[q].expiry[leg], book.slots[q].live[leg] = (
-            row,
-            market.quotes[row].contract,
-            own,
-            1,
-        )
+        book.slots[q].row[leg], book.slots[q].contract[leg], book.slots[q].live[leg] = row, market.quotes[row].contract, 1
     for leg in range(1, legs.lengths[phase]):
         for other in range(leg):
             if book.slots[q].row[leg] == book.slots[q].row[other]:

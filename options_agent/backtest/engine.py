@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,10 +14,9 @@ from options_agent.backtest.metrics import measure
 from options_agent.backtest.provenance import code_sha256
 from options_agent.backtest.result import BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
 from options_agent.backtest.settlement import METHODS, TOO_FAR
-from options_agent.backtest.tape import BY, COLLATERAL, EXITS, LEG, RULE, RULES, SIZING, Legs, Tape, blank_tape, empty_book
+from options_agent.backtest.tape import BY, COLLATERAL, EXITS, RULES, SIZING, Players, blank_tapes, new_players
 from options_agent.backtest.weather import weather_of
 from options_agent.lake.receipts import fingerprint
-from options_agent.strategies.rules import MAX_LEGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +69,7 @@ def run_backtest(
     """
     played = play(history, strategy, settings, features, prepared)
     settlement, linear = played.prepared.settlement, played.prepared.linear
-    fills = fills_table(played.fills, history, settlement)
+    fills = fills_table(played.fills, history, settlement, linear=linear)
     trades = trades_of(fills, history, settlement, strategy, linear=linear)
     equity = equity_table(played.equity, history)
     decisions = decisions_table(played.decisions, history)
@@ -106,17 +105,32 @@ def play(
     settings: BacktestSettings,
     features: Mapping[str, NDArray[np.float64]] | None = None,
     prepared: Prepared | None = None,
-    tape: Tape | None = None,
 ) -> Played:
-    """The kernel's raw output; see `kernel.play`. A `tape` of the right size may be used again: what was written to it is lost."""
+    """The kernel's raw output; see `kernel.play`."""
     prepared = prepared or prepare(history, settings)
-    weather = weather_of(history, strategy, features or {})
     slots = strategy.entry.max_open
-    tape = tape or blank_tape(history.snapshots, slots)
-    tape.counts[:] = 0
-    coin, usd = capital_of(strategy, settings, prepared.lot, float(history.index[0]))
-    kernel.play(prepared.market, weather, legs_of(strategy), rules_of(strategy, settings, prepared), empty_book(slots, coin, usd), tape)
-    return Played(tape.fills[: tape.counts[0]], tape.decisions[: tape.counts[1]], tape.equity, prepared, coin, usd)
+    players = new_players(1, slots, weather_of(history, strategy, features or {})[None])
+    coin, usd = seat(players, 0, strategy, settings, prepared, float(history.index[0]))
+    tapes = blank_tapes(1, history.snapshots, slots, record=True)
+    kernel.play(prepared.market, players, tapes, history.snapshots, history.snapshots)
+    fills, decisions = tapes.counts[0, :2]
+    return Played(tapes.fills[0, :fills], tapes.decisions[0, :decisions], tapes.equity[0], prepared, coin, usd)
+
+
+def seat(
+    players: Players, k: int, strategy: Strategy, settings: BacktestSettings, prepared: Prepared, index: float, *, record: bool = True
+) -> tuple[float, float]:
+    """Write a strategy's legs, rules and capital into place `k`; returns coin and USD it starts with. `index`: USD at the start."""
+    coin, usd = capital_of(strategy, settings, prepared.lot, index)
+    players.cash[k] = (coin, usd, 0.0)
+    players.places[k] = strategy.entry.max_open + 1
+    players.rules[k] = rules_of(strategy, settings, prepared, record=record)
+    for phase, legs in enumerate((strategy.legs, strategy.assigned_legs)):
+        players.lengths[k, phase] = len(legs)
+        for n, leg in enumerate(legs):
+            side, dte = -1.0 if leg.side == "sell" else 1.0, -1.0 if leg.dte is None else leg.dte
+            players.legs[k, phase, n] = (side, leg.right == "C", BY.index(leg.by), leg.of, leg.target, leg.ratio, dte)
+    return coin, usd
 
 
 def capital_of(strategy: Strategy, settings: BacktestSettings, lot: float, index: float) -> tuple[float, float]:
@@ -125,19 +139,8 @@ def capital_of(strategy: Strategy, settings: BacktestSettings, lot: float, index
     return (0.0, capital * index) if strategy.starts_in == "usd" else (capital, 0.0)
 
 
-def legs_of(strategy: Strategy) -> Legs:
-    """The legs as the kernel takes them."""
-    phases = (strategy.legs, strategy.assigned_legs)
-    table = np.zeros((len(phases), MAX_LEGS), LEG)
-    for phase, legs in enumerate(phases):
-        for n, leg in enumerate(legs):
-            side, dte = -1.0 if leg.side == "sell" else 1.0, -1.0 if leg.dte is None else leg.dte
-            table[phase, n] = (side, leg.right == "C", BY.index(leg.by), leg.of, leg.target, leg.ratio, dte)
-    return Legs(table, np.array([len(legs) for legs in phases]))
-
-
-def rules_of(strategy: Strategy, settings: BacktestSettings, prepared: Prepared) -> NDArray[Any]:
-    """The rules and costs as the kernel takes them; an exit rule that is off is negative."""
+def rules_of(strategy: Strategy, settings: BacktestSettings, prepared: Prepared, *, record: bool = True) -> tuple[float, ...]:
+    """The rules and costs as the kernel takes them, in the order of `RULES`; an exit rule that is off is negative."""
     entry, exits, filters, sizing, hedge = strategy.entry, strategy.exit, strategy.filters, strategy.sizing, strategy.hedge
     roll = exits.roll
     values = {
@@ -192,9 +195,9 @@ def rules_of(strategy: Strategy, settings: BacktestSettings, prepared: Prepared)
         "maker_queue_scale": float(settings.maker_queue_scale),
         "option_value_in_margin": float(settings.option_value_in_margin),
         "perpetual_half_spread": float(settings.perpetual_half_spread),
-        "record": 1.0,
+        "record": float(record),
     }
-    return np.array([tuple(values[name] for name in RULES)], RULE)
+    return tuple(values[name] for name in RULES)
 
 
 def _or_off(rule: float | None) -> float:

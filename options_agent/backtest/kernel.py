@@ -77,8 +77,10 @@ from options_agent.backtest.tape import (
     Book,
     Legs,
     Market,
+    Players,
     Rule,
     Tape,
+    Tapes,
     inner,
     part,
 )
@@ -96,21 +98,30 @@ from options_agent.backtest.trading import (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def play(market: Market, weather: np.ndarray, legs: Legs, rules: np.ndarray, book: Book, tape: Tape) -> None:
-    """Play one strategy over one history from the cash in `book`, writing to `tape`; `rules` is one record of `tape.RULES`."""
-    rule = rules[0]
-    for s in range(market.snaps.size - 1):
-        _carry(s, market, rule, book, tape)
-        _settle(s, market, legs, rule, book, tape)
-        stale = _follow(s, market, legs, book)
-        _fill_entries(s, market, legs, rule, book, tape)
-        _liquidate(s, market, legs, rule, book, tape)
-        _judge(s, market, weather, legs, rule, book, tape)
-        _maybe_enter(s, market, weather, legs, rule, book, tape)
-        if rule.hedge > 0.0:
-            _hedge(s, market, legs, rule, book, tape)
-        _strike(s, stale, market, legs, rule, book, tape)
+@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+def play(market: Market, players: Players, tapes: Tapes, snapshots: int, block: int) -> None:
+    """Play strategies over the first snapshots of one history, from the cash in their books, each writing to its own tape.
+
+    Time is cut into blocks of snapshots that all strategies play before the next, so that quotes once read serve them all. What one
+    writes depends on nothing of the others.
+    """
+    for first in range(0, snapshots, block):
+        for k in range(players.rules.size):
+            weather, rules = players.weather[players.which[k]], players.rules[k]
+            legs = Legs(players.legs[k], players.lengths[k])
+            book = Book(players.slots[k, : players.places[k]], players.work, players.cash[k], players.clock[k])
+            tape = Tape(tapes.fills[k], tapes.decisions[k], tapes.equity[k], tapes.counts[k])
+            for s in range(first, min(first + block, snapshots)):
+                _carry(s, market, rules, book, tape)
+                _settle(s, market, legs, rules, book, tape)
+                stale = _follow(s, market, legs, book)
+                _fill_entries(s, market, legs, rules, book, tape)
+                _liquidate(s, market, legs, rules, book, tape)
+                _judge(s, market, weather, legs, rules, book, tape)
+                _maybe_enter(s, market, weather, legs, rules, book, tape)
+                if rules.hedge > 0.0:
+                    _hedge(s, market, legs, rules, book, tape)
+                _strike(s, stale, market, legs, rules, book, tape)
 
 
 @part
@@ -285,6 +296,7 @@ def _liquidate(s: int, market: Market, legs: Legs, rules: Rule, book: Book, tape
         row = book.slots[worst].row[0]
         fresh = row if market.quotes[row].snapshot == s else np.int64(-1)
         left = (book.slots[worst].expiry[0] - market.snaps[s].known_at) / DAY_US
+        tape.counts[4] += 1
         _note(tape, rules, book, s, worst, LIQUIDATE, LIQUIDATED, fresh, left, premium_of(worst, legs, book), market.snaps[s].known_at)
         trade_structure(s, worst, -1.0, FILL_CLOSE, False, market.costs[s].liquidation, market, legs, rules, book, tape)
         book.slots[worst].rolls, book.slots[worst].due = 0, NONE

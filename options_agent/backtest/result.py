@@ -67,7 +67,7 @@ class BacktestResult:
         return f"{self.strategy.name}-{self.underlying}-{self.start:%Y-%m-%d}-{self.end:%Y-%m-%d}-{self.run}"
 
 
-def fills_table(fills: NDArray[np.float64], history: History, settlement: Settlement) -> pa.Table:
+def fills_table(fills: NDArray[np.float64], history: History, settlement: Settlement, *, linear: bool = False) -> pa.Table:
     """Fills: trade, leg, kind, ts (microseconds), snapshot, row (-1: settled), instrument, contracts (sold < 0), price, fee, index, mid.
 
     The index is the snapshot's, and the delivery price where a contract settled. The mid is of the row's quotes, null where either side
@@ -93,6 +93,8 @@ def fills_table(fills: NDArray[np.float64], history: History, settlement: Settle
             "mid": pa.array((bid + ask) / 2, mask=~quoted),
             "contract": pa.array(contract),
             "source": _names(FILL_SOURCES, fills[:, 10]),
+            "phase": pa.array(fills[:, 11].astype(np.int64)),
+            "currency": pa.array(["usd" if linear else "coin"] * len(fills), pa.string()),
         }
     )
 
@@ -103,7 +105,7 @@ def trades_of(fills: pa.Table, history: History, settlement: Settlement, strateg
     Each cash flow is valued at the index of its own time: a linear one in coin, an inverse one in USD.
     """
     rows: dict[int, dict[str, Any]] = {}
-    ratio = {} if strategy.assigned_legs else {n: leg.ratio for n, leg in enumerate(strategy.legs)}
+    phases = (strategy.legs, strategy.assigned_legs)
     for f in fills.to_pylist():
         trade = rows.setdefault(
             f["trade"],
@@ -114,7 +116,7 @@ def trades_of(fills: pa.Table, history: History, settlement: Settlement, strateg
                 "closed_at": None,
                 "exit": None,
                 "instruments": [],
-                "contracts": abs(f["contracts"]) / ratio.get(f["leg"], 1.0),
+                "contracts": abs(f["contracts"]) / phases[f["phase"]][f["leg"]].ratio,
                 "premium_coin": 0.0,
                 "closing_coin": 0.0,
                 "payoff_coin": 0.0,

@@ -19,18 +19,19 @@ DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 FREE, ORDERED, HELD = 0, 1, 2
 NONE = -1
+PHASES = 2
 Kernel = TypeVar("Kernel", bound="Callable[..., Any]")
 
 
 def inner(function: Kernel) -> Kernel:
     """Compile for calls from compiled code only: wrappers that unpack all these arrays for Python take longer than the loop."""
-    compiled: Kernel = njit(cache=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
+    compiled: Kernel = njit(cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
     return compiled
 
 
 def part(function: Kernel) -> Kernel:
     """A part of the loop that is called in one place: put into its caller's code, for compiled on its own it would be optimised twice."""
-    compiled: Kernel = njit(inline="always", error_model="numpy")(function)  # type: ignore[assignment]
+    compiled: Kernel = njit(inline="always", error_model="numpy", _nrt=False)(function)  # type: ignore[assignment]
     return compiled
 
 
@@ -136,14 +137,14 @@ RULE: Final = np.dtype([(name, "f8") for name in RULES])
 #: One record of `RULE`.
 Rule = Any
 
-#: A structure's slot. Times are microseconds, `opened` and `posted` snapshots, -1 none; `queue` is what was ahead of a resting order,
-#: `rolls` whether closing rolls. By leg: whether it lives, expiry, contract, last row, value, delta, limit of a resting order.
+#: A structure's slot. Times are microseconds, `opened` and `posted` snapshots, -1 none; `rolls`: whether closing rolls.
+#: By leg: whether it lives, expiry, contract, last row, value, delta, limit of a resting order and what was ahead of it.
 SLOT: Final = np.dtype(
     [
         *((name, "i8") for name in ("state", "trade", "phase", "opened", "due", "posted", "rolls")),
-        *((name, "f8") for name in ("units", "premium", "queue")),
+        *((name, "f8") for name in ("units", "premium")),
         *((name, "i8", (MAX_LEGS,)) for name in ("live", "expiry", "contract", "row")),
-        *((name, "f8", (MAX_LEGS,)) for name in ("value", "delta", "limit")),
+        *((name, "f8", (MAX_LEGS,)) for name in ("value", "delta", "limit", "queue")),
     ]
 )
 #: Of the legs being traded.
@@ -202,9 +203,11 @@ EQUITY: Final = (
 
 
 class Tape(NamedTuple):
-    """What the loop writes; `counts` is how many fills, decisions and trades there are, and how many fills are the model's.
+    """What the loop writes; `counts` is how many fills, decisions and trades there are, how many fills are the
+    model's, and how many liquidations.
 
-    fills (n, 11): trade, leg, kind, snapshot, row (-1: settled), contract, signed contracts (sold < 0), price, fee, microseconds, source.
+    fills (n, 12): trade, leg, kind, snapshot, row (-1: settled), contract, signed contracts (sold < 0), price, fee, microseconds, source,
+    phase.
     decisions (n, 12): snapshot, trade, action, reason, row, contract, days to expiry, cost of closing a unit, premium of a unit, open
     positions, units, microseconds. equity (`EQUITY`, snapshots).
     """
@@ -215,15 +218,59 @@ class Tape(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def blank_tape(snapshots: int, slots: int) -> Tape:
-    """Room for everything a run can write: each slot may close and be opened anew in a snapshot. Untouched, it takes no memory."""
+class Players(NamedTuple):
+    """Strategies that play side by side, each (strategies, ...): what `Legs` and `Book` are of one.
+
+    `weather` (kinds, snapshots) of `WEATHER` and `which` of them each has; `work` they share; `places`: slots of each, and one.
+    """
+
+    weather: NDArray[Any]
+    which: NDArray[np.int64]
+    legs: NDArray[Any]
+    lengths: NDArray[np.int64]
+    rules: NDArray[Any]
+    slots: NDArray[Any]
+    work: NDArray[Any]
+    places: NDArray[np.int64]
+    cash: NDArray[np.float64]
+    clock: NDArray[np.int64]
+
+
+class Tapes(NamedTuple):
+    """The tapes of strategies that play side by side, each (strategies, ...) of what `Tape` is of one."""
+
+    fills: NDArray[np.float64]
+    decisions: NDArray[np.float64]
+    equity: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+
+def blank_tapes(strategies: int, snapshots: int, slots: int, *, record: bool) -> Tapes:
+    """Room for everything runs can write: each slot may close and be opened anew in a snapshot. Untouched, it takes no memory."""
     turns = snapshots * (slots + 1) + 8
-    return Tape(np.empty((2 * turns * MAX_LEGS, 11)), np.empty((3 * turns, 12)), np.zeros((len(EQUITY), snapshots)), np.zeros(4, np.int64))
+    return Tapes(
+        np.empty((strategies, 2 * turns * MAX_LEGS, 12)),
+        np.empty((strategies, 3 * turns if record else 1, 12)),
+        np.empty((strategies, len(EQUITY), snapshots)),
+        np.zeros((strategies, 5), np.int64),
+    )
 
 
-def empty_book(slots: int, coin: float, usd: float) -> Book:
-    """No structure, no order, and the cash an account starts with."""
-    table = np.zeros(slots + 1, SLOT)
+def new_players(strategies: int, slots: int, weather: NDArray[Any]) -> Players:
+    """No rules, no structures, no cash: to be filled in."""
+    table = np.zeros((strategies, slots + 1), SLOT)
     for name in ("trade", "due", "posted"):
         table[name] = NONE
-    return Book(table, np.zeros(MAX_LEGS, WORK), np.array([coin, usd, 0.0]), np.array([-(2**40), -(2**40), -(2**62), 0]))
+    clock = np.tile(np.array([-(2**40), -(2**40), -(2**62), 0]), (strategies, 1))
+    return Players(
+        weather,
+        np.zeros(strategies, np.int64),
+        np.zeros((strategies, PHASES, MAX_LEGS), LEG),
+        np.zeros((strategies, PHASES), np.int64),
+        np.zeros(strategies, RULE),
+        table,
+        np.zeros(MAX_LEGS, WORK),
+        np.zeros(strategies, np.int64),
+        np.zeros((strategies, 3)),
+        clock,
+    )

@@ -12,6 +12,9 @@ from options_agent.backtest.tape import DAY_US, HELD, NONE, Book, Legs, Market, 
 if TYPE_CHECKING:
     import numpy as np
 
+#: Under this a model's sale is none, coin.
+TICK = 0.0001
+
 
 @inner
 def quoted(market: Market, row: int, buying: bool, share: float) -> float:
@@ -48,7 +51,7 @@ def crossing_price(s: int, row: int, buying: bool, contracts: float, market: Mar
         scale = market.snaps[s].index if rules.linear > 0.0 else 1.0
         half = model_half_spread(market.spread_model, left, abs(delta) if not math.isnan(delta) else 0.0, mark / scale) * scale
         price = mark + half if buying else mark - half
-        return (price if price > 0.0 else math.nan), MODEL
+        return (price if buying or price >= TICK * scale else math.nan), MODEL
     return price, QUOTE
 
 
@@ -58,7 +61,7 @@ def price_structure(s: int, p: int, turned: float, units: float, market: Market,
     phase = book.slots[p].phase
     for leg in range(legs.lengths[phase]):
         book.work[leg].price, book.work[leg].flag = 0.0, QUOTE
-        if not book.slots[p].live[leg] or book.slots[p].expiry[leg] <= market.snaps[s].known_at:
+        if not book.slots[p].live[leg] or (turned < 0.0 and book.slots[p].expiry[leg] <= market.snaps[s].known_at):
             continue
         row = book.slots[p].row[leg]
         if market.quotes[row].snapshot != s:
@@ -150,6 +153,7 @@ def book_fill(
     out = tape.fills
     out[n, 0], out[n, 1], out[n, 2], out[n, 3], out[n, 4] = book.slots[p].trade, leg, kind, s, row
     out[n, 5], out[n, 6], out[n, 7], out[n, 8], out[n, 9], out[n, 10] = book.slots[p].contract[leg], contracts, price, paid, time, source
+    out[n, 11] = book.slots[p].phase
 
 
 @inner
@@ -181,9 +185,9 @@ def decide(
 @inner
 def post(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule, book: Book) -> bool:
     """Rest an order at this snapshot's quotes; False where a leg is not fresh or has no price to rest at."""
-    phase, longest = book.slots[p].phase, 0.0
+    phase = book.slots[p].phase
     for leg in range(legs.lengths[phase]):
-        if not book.slots[p].live[leg] or book.slots[p].expiry[leg] <= market.snaps[s].known_at:
+        if not book.slots[p].live[leg] or (turned < 0.0 and book.slots[p].expiry[leg] <= market.snaps[s].known_at):
             continue
         row = book.slots[p].row[leg]
         buying = legs.table[phase, leg].side * turned > 0.0
@@ -191,21 +195,22 @@ def post(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule,
         if market.quotes[row].snapshot != s or math.isnan(book.slots[p].limit[leg]):
             return False
         size = market.quotes[row].bid_size if buying else market.quotes[row].ask_size
-        longest = max(longest, size if size > 0.0 else rules.assumed_depth)
-    book.slots[p].posted, book.slots[p].queue = s, longest
+        book.slots[p].queue[leg] = size if size > 0.0 else rules.assumed_depth
+    book.slots[p].posted = s
     return True
 
 
 @inner
 def met(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule, book: Book) -> float:
     """Whether a resting order is filled here: 1 at its limits (put into the book), 0 not yet, -1 where a leg is not fresh."""
-    phase, now, through = book.slots[p].phase, market.snaps[s].known_at, True
+    phase, now, through, longest = book.slots[p].phase, market.snaps[s].known_at, True, 0.0
     for leg in range(legs.lengths[phase]):
-        if not book.slots[p].live[leg] or book.slots[p].expiry[leg] <= now:
+        if not book.slots[p].live[leg] or (turned < 0.0 and book.slots[p].expiry[leg] <= now):
             continue
         row = book.slots[p].row[leg]
         if market.quotes[row].snapshot != s:
             return -1.0
+        longest = max(longest, book.slots[p].queue[leg])
         buying = legs.table[phase, leg].side * turned > 0.0
         if buying:
             through &= market.quotes[row].ask > 0.0 and market.quotes[row].ask <= book.slots[p].limit[leg]
@@ -213,7 +218,7 @@ def met(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule, 
             through &= market.quotes[row].bid >= book.slots[p].limit[leg]
         book.work[leg].price, book.work[leg].flag = book.slots[p].limit[leg], MAKER
     hours = (now - market.snaps[s - 1].known_at) / 3.6e9
-    chance = 1.0 - math.exp(-rules.maker_rate / (1.0 + book.slots[p].queue / rules.maker_queue_scale) * hours)
+    chance = 1.0 - math.exp(-rules.maker_rate / (1.0 + longest / rules.maker_queue_scale) * hours)
     return 1.0 if through or market.costs[s].fill_draw < chance else 0.0
 
 

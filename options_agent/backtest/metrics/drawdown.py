@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from options_agent.backtest.metrics.grid import DAY_US
 
@@ -33,12 +34,16 @@ class Drawdown:
     days: float
 
 
+@njit(cache=True)
 def max_drawdown(values: NDArray[np.float64]) -> float:
     """Largest fall from a running peak, as a share of the peak; of equity, so never beyond 1 while equity is positive."""
     if values.size == 0:
         return math.nan
-    peak = np.maximum.accumulate(values)
-    return float(np.max((peak - values) / peak))
+    peak, deepest = values[0], 0.0
+    for value in values:
+        peak = max(peak, value)
+        deepest = max(deepest, (peak - value) / peak)
+    return deepest
 
 
 def deepest(ts: NDArray[np.int64], values: NDArray[np.float64]) -> Drawdown | None:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from options_agent.backtest.metrics.grid import DAY_US, YEAR_DAYS
 
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
 
 def over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[np.bool_] | None) -> float:
     """Mean over time of what stands in `values` from each time on; steps of unknown (NaN) value are left out."""
-    if values is None or ts.size < 2:
-        return math.nan
-    held, width = values[:-1].astype(np.float64), np.diff(ts)
-    known = np.isfinite(held)
-    return float(np.average(held[known], weights=width[known])) if width[known].any() else math.nan
+    return math.nan if values is None else float(held_over_time(ts, values))
+
+
+@njit(cache=True)
+def held_over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
+    """`over_time` of known values."""
+    total, weight = 0.0, 0.0
+    for n in range(ts.size - 1):
+        if not math.isnan(values[n]):
+            total += values[n] * (ts[n + 1] - ts[n])
+            weight += ts[n + 1] - ts[n]
+    return total / weight if weight > 0.0 else math.nan
 
 
 def peak(values: NDArray[np.float64] | NDArray[np.int64] | None) -> float:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 from options_agent.backtest.metrics.drawdown import max_drawdown
 from options_agent.backtest.metrics.grid import YEAR_DAYS, daily_returns
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     Returns = NDArray[np.float64]
 
 
+@njit(cache=True)
 def growth(values: NDArray[np.float64]) -> float:
     """The last of a series over the first, less 1."""
-    return float(values[-1] / values[0] - 1) if values.size else math.nan
+    return values[-1] / values[0] - 1.0 if values.size else math.nan
 
 
 def annual_return(returns: Returns) -> float:
@@ -33,11 +35,15 @@ def volatility(returns: Returns) -> float:
     return float(returns.std(ddof=1) * math.sqrt(YEAR_DAYS)) if returns.size > 1 else math.nan
 
 
+@njit(cache=True)
 def sharpe_of(returns: Returns) -> float:
     """Mean over sample deviation, times sqrt(365); NaN without variation."""
-    if returns.size < 2 or np.ptp(returns) == 0:
+    if returns.size < 2 or returns.max() == returns.min():
         return math.nan
-    return float(returns.mean() / returns.std(ddof=1) * math.sqrt(YEAR_DAYS))
+    mean, square = returns.sum() / returns.size, 0.0
+    for one in returns:
+        square += (one - mean) ** 2
+    return mean / math.sqrt(square / (returns.size - 1)) * math.sqrt(YEAR_DAYS)
 
 
 def sharpe(ts: NDArray[np.int64], values: NDArray[np.float64]) -> float:
@@ -45,12 +51,15 @@ def sharpe(ts: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     return sharpe_of(daily_returns(ts, values))
 
 
+@njit(cache=True)
 def sortino(returns: Returns) -> float:
     """Mean over the root mean square of the losses (all days counted), times sqrt(365); NaN without a loss."""
-    if returns.size == 0:
+    square = 0.0
+    for one in returns:
+        square += min(one, 0.0) ** 2
+    if square == 0.0:
         return math.nan
-    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2)))
-    return float(returns.mean() / downside * math.sqrt(YEAR_DAYS)) if downside > 0 else math.nan
+    return returns.sum() / returns.size / math.sqrt(square / returns.size) * math.sqrt(YEAR_DAYS)
 
 
 def calmar(returns: Returns) -> float:
@@ -73,11 +82,24 @@ def tail_ratio(returns: Returns) -> float:
     return float(abs(high) / abs(low)) if low != 0 else math.nan
 
 
+@njit(cache=True)
+def _moment(returns: Returns, power: int) -> float:
+    if returns.size < 2 or returns.max() == returns.min():
+        return math.nan
+    mean, square, high = returns.sum() / returns.size, 0.0, 0.0
+    for one in returns:
+        square += (one - mean) ** 2
+        high += (one - mean) ** power
+    return (high / returns.size) / (square / returns.size) ** (power / 2)
+
+
+@njit(cache=True)
 def skew(returns: Returns) -> float:
     """Third standardised moment of the sample (no correction for its size); NaN without variation."""
     return _moment(returns, 3)
 
 
+@njit(cache=True)
 def kurtosis(returns: Returns) -> float:
     """Fourth standardised moment of the sample less 3 (no correction for its size); NaN without variation."""
     return _moment(returns, 4) - 3
@@ -123,10 +145,3 @@ def ulcer_index(returns: Returns) -> float:
 def wealth(returns: Returns) -> NDArray[np.float64]:
     """What 1 becomes: 1, then after each return."""
     return np.concatenate(((1.0,), np.cumprod(1 + returns)))
-
-
-def _moment(returns: Returns, power: int) -> float:
-    if returns.size < 2 or np.ptp(returns) == 0:
-        return math.nan
-    centred = returns - returns.mean()
-    return float(np.mean(centred**power) / np.mean(centred**2) ** (power / 2))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,19 +78,36 @@ def fills_of(fills: pa.Table) -> Fills:
     kind = np.array(fills["kind"].to_pylist(), dtype=object)
     contracts, price, fee, index = (fills[n].to_numpy() for n in ("contracts", "price", "fee", "index"))
     mid = fills["mid"].to_numpy() if "mid" in fills.column_names else None
+    if "currency" in fills.column_names and fills["currency"].to_pylist()[:1] == ["usd"]:  # a run has one
+        coin = 1 / index
+        price, fee, mid = price * coin, fee * coin, None if mid is None else mid * coin
     opening = np.asarray(kind == "open", dtype=bool)
     return Fills(contracts, price, fee, index, mid, opening | np.asarray(kind == "close", dtype=bool), opening)
 
 
+@njit(cache=True)
+def total(values: NDArray[np.float64]) -> float:
+    """The sum, in order."""
+    out = 0.0
+    for value in values:
+        out += value
+    return out
+
+
+@njit(cache=True)
 def mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
     """The mean; NaN of none."""
-    return float(np.mean(values)) if values.size else math.nan
+    return values.sum() / values.size if values.size else math.nan
 
 
+@njit(cache=True)
 def profit_factor(profits: NDArray[np.float64]) -> float:
     """Won over lost; NaN where nothing was lost."""
-    won, lost = float(profits[profits > 0].sum()), float(-profits[profits < 0].sum())
-    return won / lost if lost > 0 else math.nan
+    won, lost = 0.0, 0.0
+    for profit in profits:
+        won += max(profit, 0.0)
+        lost -= min(profit, 0.0)
+    return won / lost if lost > 0.0 else math.nan
 
 
 def payoff_ratio(profits: NDArray[np.float64]) -> float:
@@ -121,7 +139,7 @@ def premium_captured(trades: ClosedTrades) -> float:
 
 def fees(fills: Fills, *, usd: bool) -> float:
     """Fees paid; in USD at the index of each fill."""
-    return float((fills.fee * fills.index if usd else fills.fee).sum())
+    return float(total(fills.fee * fills.index if usd else fills.fee))
 
 
 def slippage(fills: Fills, *, usd: bool) -> float:
