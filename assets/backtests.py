@@ -83,15 +83,33 @@ def conclusive(desk: Desk) -> dg.AssetCheckResult:
 
 @dg.asset(deps=[backtest_results], group_name="backtests", owners=OWNERS, kinds={"python", "table"})
 def regime_performance(desk: Desk) -> dg.MaterializeResult:
-    """Each strategy by regime: trades by the regime known at entry, returns by the regime of each step."""
+    """Each strategy by regime: trades by the regime known at entry, returns by the regime of each step.
+
+    `by_metric` is every metric by regime, small samples in brackets; the same as numbers in each run's `regimes.parquet`.
+    """
+    from options_agent.backtest.heat_page import heat_page
     from options_agent.backtest.runner import current_reports
 
+    reports = current_reports(desk.settings())
     rows = [
         {"strategy": r["strategy"]["name"], "underlying": r["underlying"], **{k: v for k, v in regime.items() if k != "small_sample"}}
-        for r in current_reports(desk.settings())
+        for r in reports
         for regime in r["regimes"]
     ]
-    return dg.MaterializeResult(metadata={"rows": len(rows), "by_regime": _table(rows)})
+    by_metric = dg.MetadataValue.md(heat_page(reports))
+    return dg.MaterializeResult(metadata={"rows": len(rows), "by_regime": _table(rows), "by_metric": by_metric})
+
+
+@dg.asset(deps=[backtest_results], group_name="backtests", owners=OWNERS, kinds={"python", "table"})
+def joint_book(desk: Desk) -> dg.MaterializeResult:
+    """Each strategy's BTC and ETH runs as one book in USD, half each: return, correlation, and what each contributes to risk.
+
+    Written to `reports/{network}/joint/{strategy}.json`. Pairs that share no time are said and left out.
+    """
+    from options_agent.backtest.joint_pairs import write_joint_books
+
+    rows, skipped = write_joint_books(desk.settings())
+    return dg.MaterializeResult(metadata={"books": len(rows), "joint": _table(rows), "left_out": "; ".join(skipped) or "-"})
 
 
 @dg.asset(deps=[backtest_results], group_name="backtests", owners=OWNERS, kinds={"python", "table"})

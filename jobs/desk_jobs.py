@@ -6,7 +6,7 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.archive import archived_quotes
-from assets.backtests import backtest_results, regime_performance, strategy_comparison
+from assets.backtests import backtest_results, joint_book, regime_performance, strategy_comparison
 from assets.harvest import harvest_gaps, option_quotes
 from assets.quality import CLEAN, QUARANTINED, quality_report
 from assets.regimes import market_regimes
@@ -57,8 +57,8 @@ backtests_job = dg.define_asset_job(
 )
 comparison_job = dg.define_asset_job(
     "comparison",
-    description="Strategies by regime and side by side; prompts into the registry.",
-    selection=dg.AssetSelection.assets(regime_performance, strategy_comparison, prompt_versions),
+    description="Strategies by regime, as joint books and side by side; prompts into the registry.",
+    selection=dg.AssetSelection.assets(regime_performance, joint_book, strategy_comparison, prompt_versions),
     tags=TAGS,
 )
 training_job = dg.define_asset_job(

@@ -32,7 +32,7 @@ SMALL_SAMPLE: Final = 10
 #: Fewer days of a regime's own time than this say nothing of its equity.
 SMALL_DAYS: Final = 30
 #: Resamples of a regime's days: fewer than of a run's, since there are many regimes to a report.
-RESAMPLES: Final = 500
+RESAMPLES: Final = 300
 
 #: Families of metrics that are sums or means over trades and their fills: conditional on the regime known at the trade's entry.
 ENTRY: Final = frozenset(
@@ -121,6 +121,7 @@ def regime_performance(result: BacktestResult, labels: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(sorted(rows, key=lambda r: -r["hours"]), schema=REGIME_SCHEMA)
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # margin over an equity of nothing
 def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int | None = None) -> pa.Table:
     """`METRIC_SCHEMA`: every metric of the table, once for each regime that occurred, most time first.
 
@@ -152,11 +153,13 @@ def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int | None = 
         held = Evidence(trades, _held(result.equity, clock, steps), result.fills.filter(pa.array(fill_regime == regime)))
         seen = Evidence(trades, result.equity.filter(pa.array(of_step == regime)), result.fills)
         intervals = _intervals(path, seed)
+        ruined = {currency for currency in CURRENCIES if not math.isfinite(path.equity(currency)[-1])}
         over, time, days = float((closed & mine).sum()), span[regime] / DAY_US, float(path.returns("usd").size)
         for metric in METRICS:
             on_entry = metric.family in ENTRY
             of = entry if on_entry else seen if metric.family in SEEN else held if metric.family in HELD else path
-            value = metric.function(of) if on_entry or steps.size else math.nan
+            lost = of is path and metric.name != metric.family and metric.name.rsplit("_", 1)[-1] in ruined
+            value = metric.function(of) if on_entry or (steps.size and not lost) else math.nan
             sample = over if on_entry else time if metric.family in TIMED else days
             small = sample < (SMALL_SAMPLE if on_entry else SMALL_DAYS)
             known = (regime, "entry" if on_entry else "path", metric.name, value if math.isfinite(value) else None)

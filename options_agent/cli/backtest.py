@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from options_agent.backtest.by_regime import SMALL_DAYS, SMALL_SAMPLE, heat
 from options_agent.backtest.compare import interval_of, list_reports
-from options_agent.backtest.result import load_report
+from options_agent.backtest.metrics import METRICS
+from options_agent.backtest.result import load_report, load_table
 from options_agent.backtest.runner import backtest, clean_range
 from options_agent.backtest.uncertainty import CONFIDENCE
 from options_agent.cli.summary import HOW_TO_READ, strategy_table
@@ -40,8 +42,8 @@ def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date
     _show(Path(receipt.details["report"]), list_reports(settings.reports_dir), console)
 
 
-def show_report(run: str | None) -> None:
-    """List reports, or show the one whose hash starts with `run`.
+def show_report(run: str | None, regimes: list[str] | None = None) -> None:
+    """List reports, or show the one whose hash starts with `run`: these metrics by regime where `regimes` is given (all if empty).
 
     Raises:
         DataError: no such report, or several.
@@ -71,7 +73,42 @@ def show_report(run: str | None) -> None:
             place=str(settings.reports_dir),
             remedy="`options-agent report` lists them",
         )
+    if regimes is not None:
+        _show_regimes(found[0], regimes, console)
+        return
     _show(found[0], paths, console)
+
+
+def _show_regimes(path: Path, metrics: list[str], console: Console) -> None:
+    unknown = sorted(set(metrics) - {name for m in METRICS for name in (m.name, m.family)})
+    if unknown:
+        raise DataError(f"no metric {', '.join(unknown)}", remedy="their names are in docs/metrics.md")
+    report, (regimes, lines) = load_report(path), heat(load_table(path, "regimes"), metrics)
+    console.print(f"[bold]{report['strategy']['name']}[/] on {report['underlying']}, run {report['run']}")
+    for condition, title, unit in (
+        ("entry", "By the regime known at a trade's entry, with closed trades", "t"),
+        ("path", "By the regime of each step of the equity, with days of the regime's own time", "d"),
+    ):
+        # four regimes to a table: more do not fit a terminal of a hundred columns
+        for first in range(0, len(regimes), 4) if any(c == condition for _, c, _ in lines) else ():
+            table = Table(title=title, title_justify="left")
+            table.add_column("metric")
+            for regime in regimes[first : first + 4]:
+                table.add_column(regime, justify="right")
+            for name, of, cells in lines:
+                if of == condition:
+                    table.add_row(name, *(_regime_cell(cell, unit) for cell in cells[first : first + 4]))
+            console.print(table)
+    console.print(f"[dim]Dim: fewer than {SMALL_SAMPLE} trades or {SMALL_DAYS} days. In brackets the {WITHIN}. - is not defined.[/]")
+
+
+def _regime_cell(cell: dict[str, Any] | None, unit: str) -> str:
+    if cell is None:
+        return "-"
+    value = "-" if cell["value"] is None else f"{cell['value']:,.4f}"
+    within = "" if cell["low"] is None else f" [{cell['low']:,.2f} to {cell['high']:,.2f}]".replace("[", r"\[")
+    text = f"{value}{within} ({cell['sample']:.0f} {unit})"
+    return f"[dim]{text}[/]" if cell["small_sample"] else text
 
 
 def _show(path: Path, looked_at: list[Path], console: Console) -> None:

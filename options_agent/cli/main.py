@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import alerts, archive, backfill, compare, exchange, fees, harvest, history, imports, quality
+from options_agent.cli import alerts, archive, backfill, compare, exchange, fees, harvest, history, imports, joint, quality
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -30,6 +30,7 @@ app.command(name="compare")(compare.compare_command)
 app.command(name="fees")(fees.fees_command)
 app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
+app.command(name="joint")(joint.joint_command)
 app.command(name="quality")(quality.quality_command)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
@@ -65,11 +66,19 @@ def backtest(
 
 
 @app.command()
-def report(run: Annotated[str | None, typer.Argument(help="a run's hash or the start of it; a list of all by default")] = None) -> None:
-    """List written reports, or show one."""
+def report(
+    run: Annotated[str | None, typer.Argument(help="a run's hash or the start of it; a list of all by default")] = None,
+    metrics: Annotated[list[str] | None, typer.Argument(help="with --regimes: which metrics or families; all by default")] = None,
+    regimes: Annotated[bool, typer.Option("--regimes", help="every metric by regime, with sample sizes")] = False,
+) -> None:
+    """List written reports, or show one, whole or by regime."""
     from options_agent.cli.backtest import show_report
 
-    show_report(run)
+    if metrics and not regimes:
+        raise typer.BadParameter("metrics are named with --regimes only: `options-agent report RUN --regimes sharpe return`")
+    if run is None and regimes:
+        raise typer.BadParameter("--regimes is of one run: `options-agent report RUN --regimes`")
+    show_report(run, metrics or [] if regimes else None)
 
 
 @app.command()

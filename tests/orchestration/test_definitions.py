@@ -27,6 +27,7 @@ ASSETS = {
     "market_regimes": "regimes",
     "backtest_results": "backtests",
     "regime_performance": "backtests",
+    "joint_book": "backtests",
     "strategy_comparison": "backtests",
     "training_examples": "training",
     "prompt_versions": "training",

@@ -36,7 +36,7 @@ def test_every_asset_is_materialized_by_partition_with_numbers_a_person_wants(fi
         assert materialized(instance, "backtest_results").keys() == STRATEGIES
         assert materialized(instance, "market_regimes").keys() == {"BTC", "ETH"}
         assert materialized(instance, "training_examples").keys() == {"2026-W41-1"}
-        for asset in ("regime_performance", "strategy_comparison", "prompt_versions"):
+        for asset in ("regime_performance", "joint_book", "strategy_comparison", "prompt_versions"):
             assert materialized(instance, asset).keys() == {None}
         quotes = materialized(instance, "option_quotes")[f"{LAST}|ETH"].metadata
         assert quotes["dagster/partition_row_count"].value == quotes["rows"].value > 10_000
