@@ -200,6 +200,7 @@ def measure_command(python: Path | None) -> dict[str, Any]:
         turn[0] += fresh  # the seed of nothing drawn: a run of its own with the same result, so that no receipt answers for it
         environment = os.environ | {"OPTIONS_AGENT_HOME": str(home), "OPTIONS_AGENT_NETWORK": "synthetic"}
         environment["OPTIONS_AGENT_BACKTEST__SEED"] = str(turn[0])
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # libraries are compiled by the first turn, as by a person's first run
         before = os.times()
         began = time.perf_counter()
         subprocess.run(arguments, check=True, capture_output=True, env=environment, cwd=tempfile.gettempdir())
