@@ -293,9 +293,9 @@ def _shared(runs: Sequence[SavedRun]) -> tuple[Range, list[Cut], list[str]]:
                 remedy="run them over the same days, or leave it out",
             )
         left = (within.start - int(run.ts[0]) + int(run.ts[-1]) - within.end) / DAY_US
-        if left > 0:
+        if left >= 0.1:
             notes.append(f"{run.label} ({run.who}) covers {left:.1f} days more than the runs share; they are left out.")
         if part.before:
-            notes.append(f"{run.label} had {part.before} trades open at the start: they are in equity, not among the trades.")
+            notes.append(f"Trades of {run.label} that were open at the start are in equity, not among the trades: {part.before}.")
         parts.append(part)
     return within, parts, notes

@@ -38,6 +38,7 @@ class Risk:
         underlyings: (runs, d) of its index.
         parts: (runs, d) what each earned over the book's equity at the day's start: they sum to the book's return.
         book: (d,) the book's return.
+        edges: what the broken days at both ends multiply the book's growth by.
         labels: of the runs.
         window: of the rolling correlation, days.
         seed: of the intervals.
@@ -48,6 +49,7 @@ class Risk:
     underlyings: Floats
     parts: Floats
     book: Floats
+    edges: float
     labels: tuple[str, ...]
     window: int
     seed: int
@@ -100,7 +102,7 @@ class Risk:
         """Of the book's return, Sharpe ratio and largest drawdown over midnights, volatility, and the diversification ratio.
 
         The same days are drawn for every run in each resample, in blocks as long as the most persistent of them asks for; the book of a
-        resample earns what it earned on those days with the weights it had.
+        resample earns what it earned on those days with the weights it had, and on the broken days at both ends what it did.
         """
         names = ("return_usd", "sharpe_usd", "max_drawdown_usd", "volatility_usd", "diversification_ratio")
         n = self.book.size
@@ -124,7 +126,7 @@ class Risk:
         fall = np.max(1 - wealth / np.maximum.accumulate(wealth, axis=1), axis=1)
         alone = np.sum([part[order].std(axis=1, ddof=1) for part in self.parts], axis=0)
         year = math.sqrt(YEAR_DAYS)
-        return wealth[:, -1] - 1, drawn.mean(axis=1) / deviation * year, fall, deviation * year, alone / deviation
+        return wealth[:, -1] * self.edges - 1, drawn.mean(axis=1) / deviation * year, fall, deviation * year, alone / deviation
 
 
 def daily_risk(
@@ -152,6 +154,7 @@ def daily_risk(
         index[:, at[1:]] / index[:, at[:-1]] - 1,
         parts,
         equity[at[1:]] / equity[at[:-1]] - 1 if whole else none[0],
+        float(equity[-1] / equity[0] / (equity[at[-1]] / equity[at[0]])) if whole else math.nan,
         tuple(labels),
         window_days,
         seed,
