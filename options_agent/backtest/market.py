@@ -80,7 +80,7 @@ def prepare(history: History, settings: BacktestSettings) -> Prepared:
         costs[name] = column
     costs["funding"], unfunded = accrued_funding(known_at, history.funding["ts"], history.funding["rate_8h"])
     costs["latency_us"] = latencies(known_at.size, settings)
-    costs["fill_draw"] = draws(settings.seed, FILLS).random(known_at.size)
+    costs["fill_draw"] = draws(settings.seed, FILLS).random(known_at.size) if settings.fills == "maker" else 1.0
     own = [_read_only(getattr(history, name)) for name in ("snaps", "groups", "chain", "quotes", "contracts")]
     market = Market._make([*own, settled, costs, spread_model(settings)])
     spec = specification(history.underlying)

@@ -250,5 +250,11 @@ def _instant(at: dt.date | dt.datetime) -> pa.Scalar:
     if isinstance(at, dt.datetime):
         if at.tzinfo is None:
             raise DataError(f"{at} is naive", remedy="attach UTC; every time here is UTC-aware")
-        return pa.scalar(at.astimezone(dt.UTC), pa.timestamp("us", tz="UTC"))
-    return pa.scalar(dt.datetime.combine(at, dt.time(), dt.UTC), pa.timestamp("us", tz="UTC"))
+        return _scalar(at)
+    return _scalar(dt.datetime.combine(at, dt.time(), dt.UTC))
+
+
+def _scalar(at: dt.datetime) -> pa.Scalar:
+    # from a number: from a datetime with a zone pyarrow imports pandas first, a second and a half
+    micros = (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
+    return pa.scalar(micros, pa.int64()).cast(pa.timestamp("us", tz="UTC"))

@@ -135,10 +135,9 @@ class Account:
     def correlation_factor(self) -> float:
         return self.size_correlation[self.number] if self.size_correlation else 1.0
 
-    @property
-    def collateral(self) -> str:
-        """Of the phase: a wheel secures by cash, then by coin."""
-        secured: str = "coin" if self.phase else self.strategy["collateral"]
+    def collateral_of(self, phase: int) -> str:
+        """A wheel secures by cash, then by coin."""
+        secured: str = "coin" if phase else self.strategy["collateral"]
         return secured
 
     def phase_legs(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from options_agent.backtest import slippage
 from options_agent.backtest.market import FILLS, LATENCY, draws, spread_model
 from options_agent.backtest.result import BacktestResult
 from options_agent.settings import BacktestSettings
-from options_agent.strategies.rules import Strategy
+from options_agent.strategies.rules import SIGNALS, Strategy
 from tests.unit.backtest.reference_book import Outcome
 from tests.unit.backtest.reference_strategies import NAMES
 from tests.unit.backtest.worlds import World
@@ -29,7 +29,10 @@ def snapshots_of(world: World) -> int:
 def features_of(world: World, seed: int) -> dict[str, np.ndarray]:
     """Features at random, a value a snapshot, a tenth of them unknown."""
     random, count = np.random.default_rng(seed), snapshots_of(world)
-    return {name: np.where(random.random(count) < 0.1, np.nan, random.normal(size=count)) for name in NAMES}
+    return {
+        name: np.where(random.random(count) < 0.1, np.nan, random.normal(size=count))
+        for name in (*NAMES, *sorted(set(SIGNALS) - set(NAMES)))
+    }
 
 
 def fast(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, features: dict[str, np.ndarray]) -> BacktestResult:

@@ -137,9 +137,9 @@ def too_little(desk: Desk, legs: list[dict[str, Any]], rows: list[Row], premium:
     if filters["min_yield"] is None or days <= 0:
         return False
     secured = 1.0
-    if desk.collateral == "coin":
+    if desk.collateral_of(desk.phase) == "coin":
         secured = short_ratio(legs) or 1.0
-    elif desk.collateral == "cash":
+    elif desk.collateral_of(desk.phase) == "cash":
         secured = short_strikes(legs, rows) / desk.index or 1.0
     return coins / secured * 365 / days < filters["min_yield"]
 
@@ -185,7 +185,8 @@ def room(desk: Desk, legs: list[dict[str, Any]], rows: list[Row], values: list[f
                 calls += held.units * leg["ratio"] if leg["right"] == "C" else 0.0
                 puts += held.units * leg["ratio"] * row["strike"] if leg["right"] == "P" else 0.0
     share, index = desk.strategy["share"], desk.index
-    match desk.collateral:
+    # an order is secured as the phase it was given in says
+    match desk.collateral_of(but.phase if but else desk.phase):
         case "coin":
             coins = desk.coin + desk.usd / index if desk.linear else desk.coin
             need = short_ratio(legs)
