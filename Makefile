@@ -60,12 +60,12 @@ $(VENV)/.uv: requirements-installer.lock
 
 $(VENV)/.installed: $(VENV)/.uv requirements.lock pyproject.toml
 	@if [ -e $(VENV)/.installed-dev ] && [ $(VENV)/.installed-dev -nt requirements.lock ] && [ $(VENV)/.installed-dev -nt pyproject.toml ]; then touch $@; exit 0; fi
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --only-binary :all: -r requirements.lock
 	$(BIN)/python scripts/link_project.py
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.uv requirements-dev.lock pyproject.toml
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r requirements-dev.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --only-binary :all: -r requirements-dev.lock
 	$(BIN)/python scripts/link_project.py
 	touch $@
 

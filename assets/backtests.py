@@ -69,6 +69,52 @@ def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
     }
 
 
+class SweepConfig(RangeConfig):
+    """Which grid is swept; by default some thousand configurations about the strategy's own."""
+
+    grid: list[str] = []  # noqa: RUF012 - Dagster reads the default; each word as `options-agent sweep --grid` takes it
+
+
+@dg.asset(
+    partitions_def=strategies,
+    deps=[dg.AssetDep(backtest_results)],
+    group_name="backtests",
+    owners=OWNERS,
+    kinds={"python", "numba", "mlflow"},
+    backfill_policy=ONE_RUN,
+)
+def parameter_sweeps(context: dg.AssetExecutionContext, desk: Desk, config: SweepConfig) -> dg.MaterializeResult:
+    """A grid of configurations of a strategy over the clean history, and what the best of them is worth after so many looks.
+
+    Lies in `reports/{network}/sweeps`; in MLflow one run with the best below it. Not nightly: every look is counted, so look on purpose.
+    """
+    from options_agent.backtest.grid import parse_grid
+    from options_agent.backtest.runner import clean_range
+    from options_agent.backtest.sweep_runner import run_sweep
+    from options_agent.research.tracking import log_sweep
+    from options_agent.strategies.catalogue import strategy
+
+    settings = desk.settings()
+    for key in context.partition_keys:
+        name, underlying = strategy_and_underlying(key)
+        span = days_of(config, clean_range(desk.lake(), underlying))
+        content, paths = run_sweep(settings, strategy(name), underlying, parse_grid(config.grid) or None, *span)
+        url = log_sweep(content, str(paths.report), str(paths.table), settings, dagster_run_id=context.run_id)
+        figures = {**content["status"], **content["median"], "overfitting": content["overfitting"]}
+        numbers = {k: v for k, v in figures.items() if v is not None}
+        context.add_asset_metadata(
+            {
+                "looks": content["looks"],
+                **numbers,
+                "best": _table([{k: v for k, v in row.items() if not isinstance(v, list)} for row in content["best"]]),
+                "report": dg.MetadataValue.path(str(paths.report)),
+                "mlflow": dg.MetadataValue.url(url) if url else "waits in the outbox until MLflow is back",
+            },
+            partition_key=key,
+        )
+    return dg.MaterializeResult()
+
+
 @dg.asset_check(asset=backtest_results, description="Every current backtest supports a number; those that do not say why.")
 def conclusive(desk: Desk) -> dg.AssetCheckResult:
     """Inconclusive is not a failure of the desk, but no success either."""
@@ -85,7 +131,7 @@ def conclusive(desk: Desk) -> dg.AssetCheckResult:
 def regime_performance(desk: Desk) -> dg.MaterializeResult:
     """Each strategy by regime: trades by the regime known at entry, returns by the regime of each step.
 
-    `by_metric` is every metric by regime, small samples in brackets; the same as numbers in each run's `regimes.parquet`.
+    `by_metric` is the headlines by regime, small samples in brackets; every metric is in each run's `regimes.parquet`.
     """
     from options_agent.backtest.heat_page import heat_page
     from options_agent.backtest.runner import current_reports
@@ -96,7 +142,7 @@ def regime_performance(desk: Desk) -> dg.MaterializeResult:
         for r in reports
         for regime in r["regimes"]
     ]
-    by_metric = dg.MetadataValue.md(heat_page(reports))
+    by_metric = dg.MetadataValue.md(heat_page(reports, ("return", "sharpe", "max_drawdown", "win_rate", "average_trade", "exposure")))
     return dg.MaterializeResult(metadata={"rows": len(rows), "by_regime": _table(rows), "by_metric": by_metric})
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 
 from options_agent.backtest import kernel
 from options_agent.backtest.codes import REASONS_IN_WORDS
+from options_agent.backtest.exposures import greek_exposures
 from options_agent.backtest.market import Prepared, prepare
 from options_agent.backtest.metrics import measure
 from options_agent.backtest.provenance import code_sha256
@@ -21,7 +23,6 @@ from options_agent.lake.receipts import fingerprint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from options_agent.backtest.history import History
@@ -72,6 +73,8 @@ def run_backtest(
     fills = fills_table(played.fills, history, settlement, linear=linear)
     trades = trades_of(fills, history, settlement, strategy, linear=linear)
     equity = equity_table(played.equity, history)
+    for name, values in greek_exposures(history, played.fills).items():
+        equity = equity.append_column(name, pa.array(values))
     decisions = decisions_table(played.decisions, history)
     drawn = {name: _content(features[name]) for name in strategy.features if features and name in features}
     run = fingerprint(ENGINE_VERSION, code_sha256(), history.fingerprint, strategy.as_dict(), settings, played.prepared.fees, drawn)[:12]
@@ -110,7 +113,7 @@ def play(
     prepared = prepared or prepare(history, settings)
     slots = strategy.entry.max_open
     players = new_players(1, slots, weather_of(history, strategy, features or {})[None])
-    coin, usd = seat(players, 0, strategy, settings, prepared, float(history.index[0]))
+    coin, usd = seat(players, 0, strategy, settings, prepared, float(history.index[0]), record=True)
     tapes = blank_tapes(1, history.snapshots, slots, record=True)
     kernel.play(prepared.market, players, tapes, history.snapshots, history.snapshots)
     fills, decisions = tapes.counts[0, :2]
@@ -118,7 +121,7 @@ def play(
 
 
 def seat(
-    players: Players, k: int, strategy: Strategy, settings: BacktestSettings, prepared: Prepared, index: float, *, record: bool = True
+    players: Players, k: int, strategy: Strategy, settings: BacktestSettings, prepared: Prepared, index: float, *, record: bool
 ) -> tuple[float, float]:
     """Write a strategy's legs, rules and capital into place `k`; returns coin and USD it starts with. `index`: USD at the start."""
     coin, usd = capital_of(strategy, settings, prepared.lot, index)

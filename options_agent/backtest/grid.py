@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from options_agent.strategies.rules import Strategy
 
 COSTS: Final = "costs."
+#: `legs.sold.target`: of every sold leg that is chosen by delta.
+SOLD: Final = "sold"
 _OFF: Final = ("none", "off", "null")
 
 
@@ -52,7 +54,7 @@ def configurations(strategy: Strategy, settings: BacktestSettings, grid: Mapping
 
     Args:
         strategy, settings: what is not in the grid.
-        grid: by field: `legs.0.target`, `entry.dte_target`, `exit.take_profit`, `filters.min_premium`, `sizing.value`, `share`, ...;
+        grid: by field: `legs.0.target`, `legs.sold.target`, `entry.dte_target`, `exit.take_profit`, `filters.min_premium`, `share`, ...;
             or `costs.crossing` and other fields of the backtest settings.
 
     Raises:
@@ -131,6 +133,13 @@ def _replaced(target: Any, rules: list[tuple[list[str], Any]]) -> Any:
     """A dataclass or tuple with the fields at these paths set, all at once."""
     if isinstance(target, tuple):
         out = list(target)
+        rules = [(path, value) for path, value in rules if path[0] != SOLD] + [
+            ([str(n), *path[1:]], value)
+            for path, value in rules
+            if path[0] == SOLD
+            for n, leg in enumerate(target)
+            if getattr(leg, "side", "") == "sell" and leg.by == "delta"
+        ]
         for place in dict.fromkeys(path[0] for path, _ in rules):
             if not place.isdigit() or int(place) >= len(out):
                 raise UnknownFieldError(f"there is no field {place} among {len(out)} parts", remedy=f"0 to {len(out) - 1}")
@@ -163,3 +172,17 @@ def _with_costs(settings: BacktestSettings, costs: dict[str, Any]) -> BacktestSe
         return type(settings).model_validate(settings.model_dump() | costs)
     except ValidationError as error:
         raise SettingsError(f"costs of the grid are not usable: {error}", remedy="correct the values") from None
+
+
+def default_grid(strategy: Strategy) -> dict[str, list[Any]]:
+    """Up to a thousand configurations about a strategy's own: how far out, how long, when to take profit and when to stop."""
+    entry, exits = strategy.entry, strategy.exit
+    days = sorted({round(entry.dte_min + (entry.dte_max - entry.dte_min) * n / 4, 2) for n in range(5)})
+    sold = [leg.target for leg in strategy.legs if leg.side == "sell" and leg.by == "delta"]
+    grid: dict[str, list[Any]] = {}
+    if sold:
+        grid["legs.sold.target"] = [round(sold[0] * (0.4 + 0.12 * n), 4) for n in range(10)]
+    grid["entry.dte_target"] = list(days)
+    grid["exit.take_profit"] = [0.25, 0.4, 0.5, 0.75, None]
+    grid["exit.stop_loss"] = [1.0, 2.0, 3.0, None] if exits.roll is None else [exits.stop_loss]
+    return grid

@@ -31,7 +31,7 @@ def inner(function: Kernel) -> Kernel:
 
 def part(function: Kernel) -> Kernel:
     """A part of the loop that is called in one place: put into its caller's code, for compiled on its own it would be optimised twice."""
-    compiled: Kernel = njit(inline="always", error_model="numpy", _nrt=False)(function)  # type: ignore[assignment]
+    compiled: Kernel = njit(inline="always", error_model="numpy", _nrt=False)(function)  # type: ignore[call-overload]
     return compiled
 
 

@@ -49,6 +49,7 @@ class TrackedRun:
         artifacts: files to attach, in the order given.
         note: Markdown shown on the run's page, with the links back.
         start_ms, end_ms: wall-clock times of the work, milliseconds since the epoch.
+        parent: key of the run this one is a part of; that one is sent before.
     """
 
     key: str
@@ -61,6 +62,7 @@ class TrackedRun:
     note: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,59 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
         ),
         settings,
     )
+
+
+def log_sweep(content: Mapping[str, Any], report: str, table: str, settings: Settings, *, dagster_run_id: str | None = None) -> str | None:
+    """Record a written sweep: one run with all its configurations as an artifact, and its best ones as runs below it.
+
+    Args:
+        content: as `backtest.sweep_report.sweep_content` gives it; report, table: where it was written.
+        settings, dagster_run_id: as for `log_backtest`.
+
+    Returns:
+        The sweep's URL, or None when it waits in the outbox.
+    """
+    strategy, now = content["strategy"], int(time.time() * 1_000)
+    start, end = (content["range"][k][:10] for k in ("start", "end"))
+    link = f"{settings.dagster_url.rstrip('/')}/runs/{dagster_run_id}" if settings.dagster_url and dagster_run_id else ""
+    name = f"{strategy['name']} {content['underlying']} {start}..{end}"
+    common = {"strategy": strategy["name"], "underlying": content["underlying"], "start": start, "end": end}
+    tags = {"network": settings.network, "data_fingerprint": content["data_fingerprint"], "code_sha256": content["code_sha256"]}
+    flat = {"looks": content["looks"], "overfitting": content["overfitting"]} | content["status"]
+    flat |= {f"median_{k}": v for k, v in content["median"].items()} | {f"positive_{k}": v for k, v in content["positive"].items()}
+    key = f"sweep-{content['sweep']}"
+    url = track(
+        TrackedRun(
+            key=key,
+            experiment=f"{settings.network}/sweeps/{strategy['family']}",
+            name=f"sweep of {name}",
+            params=common | {f"grid.{k}": str(v) for k, v in content["grid"].items()},
+            metrics={k: float(v) for k, v in flat.items() if v is not None},
+            tags=tags | {"report": report, "dagster.run_url": link},
+            artifacts=[report, table],
+            note=f"**{content['looks']:,} configurations of {name}.** The best stand below this run; all of them are in the artifact.",
+            start_ms=now,
+            end_ms=now,
+        ),
+        settings,
+    )
+    for rank, row in enumerate(content["best"], 1):
+        numbers = {k: v for k, v in row.items() if k not in content["grid"] and isinstance(v, (int, float))}
+        track(
+            TrackedRun(
+                key=f"{key}_{rank:02d}",  # sorts after its parent's, which must be sent first
+                experiment=f"{settings.network}/sweeps/{strategy['family']}",
+                name=f"{rank} of {content['looks']:,}: {name}",
+                params=common | {k: str(row[k]) for k in content["grid"]},
+                metrics={k: float(v) for k, v in numbers.items()},
+                tags=tags | {"status": row["status"]},
+                start_ms=now,
+                end_ms=now,
+                parent=key,
+            ),
+            settings,
+        )
+    return url
 
 
 def track(run: TrackedRun, settings: Settings) -> str | None:
@@ -267,7 +322,13 @@ def _find_or_create(client: MlflowClient, experiment: str, run: TrackedRun) -> s
     found = client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{run.key}'", max_results=1)
     if found:
         return str(found[0].info.run_id)
-    created = client.create_run(experiment, start_time=run.start_ms, run_name=run.name, tags={KEY_TAG: run.key})
+    tags = {KEY_TAG: run.key}
+    if run.parent:
+        above = client.search_runs([experiment], filter_string=f"tags.`{KEY_TAG}` = '{run.parent}'", max_results=1)
+        if not above:
+            raise ServiceError(f"the run above {run.name!r} was not sent", remedy="send the outbox again: `strategy_comparison` does")
+        tags["mlflow.parentRunId"] = str(above[0].info.run_id)
+    created = client.create_run(experiment, start_time=run.start_ms, run_name=run.name, tags=tags)
     return str(created.info.run_id)
 
 

@@ -58,7 +58,7 @@ def _returns(grid: NDArray[np.int64], ts: NDArray[np.int64], price: NDArray[np.f
 
 
 def size_factor(correlation: NDArray[np.float64], full_below: float = 0.5, least: float = 0.5) -> NDArray[np.float64]:
-    """What an entry's size is multiplied by: 1 up to `full_below`, falling in a line to `least` at a correlation of 1.
+    """What an entry's size is multiplied by: 1 up to `full_below` (under 1), falling in a line to `least` at a correlation of 1.
 
     An unknown correlation counts as 1: the prudent choice.
     """

@@ -19,6 +19,7 @@ from options_agent.backtest.result import TABLES, BacktestResult, load_report, l
 from options_agent.errors import DataError
 from options_agent.quotes import UTC_US
 from options_agent.strategies.catalogue import CATALOGUE
+from tests.unit.backtest.reference_agreement import features_of
 from tests.unit.backtest.worlds import START, World, random_world
 
 LABELS = pa.schema([("ts", UTC_US), ("regime", pa.string()), ("trend", pa.string())])
@@ -126,7 +127,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, content: str | None) -> No
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_regimes_reconcile_with_the_run(world: World, labels: pa.Table, name: str) -> None:
-    run = world.play(CATALOGUE[name])
+    run = world.play(CATALOGUE[name], features=features_of(world, 1))
     table = regime_performance(run, labels)
     rows = table.to_pylist()
     assert table.schema.equals(REGIME_SCHEMA)
