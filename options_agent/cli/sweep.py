@@ -100,9 +100,9 @@ def show_sweep(content: dict[str, Any], console: Console) -> None:
     )
     odds = content["overfitting"]
     if odds is not None:
-        console.print(f"Probability of overfitting {odds:.0%}: the best of one half of the time is below the other's median so often")
+        console.print(f"Probability of overfitting {odds:.0%}: so often the best of one half of the time is below the other half's median")
     console.print(
-        "[dim]Above luck: odds that the true Sharpe ratio is above what luck alone gives the best of so many looks (deflated Sharpe ratio). "
+        "[dim]Above luck: odds that the true Sharpe ratio is above what luck gives the best of so many looks (deflated Sharpe ratio). "
         "Under 95 % it proves nothing.[/]"
     )
 
