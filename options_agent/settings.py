@@ -285,6 +285,7 @@ class Settings(BaseSettings):
     archive_storage_class: str | None = Field(
         None, description="of archived days: on S3 STANDARD_IA, GLACIER_IR..., on GCS NEARLINE, COLDLINE, ARCHIVE; default: the bucket's"
     )
+    strategies_dir: Path | None = Field(None, description="folder of strategies of one's own, *.toml; default: {home}/strategies")
     underlyings: tuple[str, ...] = ("BTC", "ETH")
     region: str = Field("local", pattern=r"^[a-z0-9]+$")
     interval_minutes: int = Field(60, ge=1, description="grid of historical harvests")
@@ -371,6 +372,11 @@ class Settings(BaseSettings):
     def archive_url(self) -> str:
         """Root of the archive; paths below it start with the network."""
         return self.archive_root or str(self.home / "archive")
+
+    @property
+    def own_strategies_dir(self) -> Path:
+        """Where strategies of one's own lie."""
+        return self.strategies_dir or self.home / "strategies"
 
     @property
     def reports_dir(self) -> Path:

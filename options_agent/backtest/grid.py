@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from options_agent.strategies.rules import Strategy
 
 COSTS: Final = "costs."
+#: Days to expiry: the target, and a range about it.
+DAYS: Final = "entry.days"
+DAYS_AROUND: Final = {"min": 0.6, "target": 1.0, "max": 1.6}
 #: `legs.sold.target`: of every sold leg that is chosen by delta.
 SOLD: Final = "sold"
 _OFF: Final = ("none", "off", "null")
@@ -54,7 +57,7 @@ def configurations(strategy: Strategy, settings: BacktestSettings, grid: Mapping
 
     Args:
         strategy, settings: what is not in the grid.
-        grid: by field: `legs.0.target`, `legs.sold.target`, `entry.dte_target`, `exit.take_profit`, `filters.min_premium`, `share`, ...;
+        grid: by field: `legs.0.target`, `legs.sold.target`, `entry.days`, `exit.take_profit`, `filters.min_premium`, `share`, ...;
             or `costs.crossing` and other fields of the backtest settings.
 
     Raises:
@@ -72,7 +75,7 @@ def configurations(strategy: Strategy, settings: BacktestSettings, grid: Mapping
                 if name.startswith(COSTS):
                     costs[name.removeprefix(COSTS)] = value
             # all at once: two fields may only be sound together
-            rules = [(n.split("."), v) for n, v in zip(names, values, strict=True) if not n.startswith(COSTS)]
+            rules = [rule for n, v in zip(names, values, strict=True) if not n.startswith(COSTS) for rule in _rules(n, v)]
             changed = _replaced(strategy, rules)
         except SettingsError as error:
             if isinstance(error, UnknownFieldError):
@@ -129,6 +132,13 @@ def _number(text: str) -> Any:
         return text  # a word: `coin`, `maker`
 
 
+def _rules(name: str, value: Any) -> list[tuple[list[str], Any]]:
+    """Paths and values that a field of the grid sets."""
+    if name == DAYS and isinstance(value, (int, float)):
+        return [(["entry", f"dte_{which}"], round(value * share, 4)) for which, share in DAYS_AROUND.items()]
+    return [(name.split("."), value)]
+
+
 def _replaced(target: Any, rules: list[tuple[list[str], Any]]) -> Any:
     """A dataclass or tuple with the fields at these paths set, all at once."""
     if isinstance(target, tuple):
@@ -177,12 +187,12 @@ def _with_costs(settings: BacktestSettings, costs: dict[str, Any]) -> BacktestSe
 def default_grid(strategy: Strategy) -> dict[str, list[Any]]:
     """Up to a thousand configurations about a strategy's own: how far out, how long, when to take profit and when to stop."""
     entry, exits = strategy.entry, strategy.exit
-    days = sorted({round(entry.dte_min + (entry.dte_max - entry.dte_min) * n / 4, 2) for n in range(5)})
+    days = [round(entry.dte_target * share, 2) for share in (0.5, 0.75, 1.0, 1.5, 2.5)]
     sold = [leg.target for leg in strategy.legs if leg.side == "sell" and leg.by == "delta"]
     grid: dict[str, list[Any]] = {}
     if sold:
         grid["legs.sold.target"] = [round(sold[0] * (0.4 + 0.12 * n), 4) for n in range(10)]
-    grid["entry.dte_target"] = list(days)
+    grid[DAYS] = list(days)
     grid["exit.take_profit"] = [0.25, 0.4, 0.5, 0.75, None]
     grid["exit.stop_loss"] = [1.0, 2.0, 3.0, None] if exits.roll is None else [exits.stop_loss]
     return grid

@@ -18,7 +18,7 @@ from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
 from options_agent.settings import load_settings
-from options_agent.strategies.catalogue import strategy as strategy_of
+from options_agent.strategies.files import find_strategy
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -33,7 +33,7 @@ WITHIN: Final = f"{100 * CONFIDENCE:.0f} % interval"
 def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None) -> None:
     """Play a strategy, write its report, show it."""
     settings, console = load_settings(), console_of()
-    strategy = strategy_of(name)
+    strategy = find_strategy(name, settings)
     first, last = clean_range(open_lake(settings), underlying)
     with console.status("playing (the first time on a machine compiles the engine: some ten seconds)"):
         receipt, result = backtest(settings, strategy, underlying, start or first, end or last)

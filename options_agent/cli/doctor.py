@@ -92,6 +92,17 @@ def installed(settings: Settings) -> list[Finding]:
     return found
 
 
+def own_strategies(settings: Settings) -> list[Finding]:
+    """Strategies of one's own that are not sound."""
+    from options_agent.strategies import files
+
+    found, broken = files.own_strategies(settings)
+    if not found and not broken:
+        return []
+    fine = Finding("strategies", "own", "ok", f"{len(found)} sound in {settings.own_strategies_dir}")
+    return [fine, *(Finding("strategies", path.name, "broken", error.message, error.remedy or "") for path, error in broken.items())]
+
+
 def running(settings: Settings) -> list[Finding]:
     """The desk of this home and network, its pages and the orchestrator's daemons."""
     desk = running_desk(settings)
@@ -150,7 +161,7 @@ def stale(settings: Settings) -> list[Finding]:
     return found
 
 
-LOOKS: Final[tuple[Callable[[Settings], list[Finding]], ...]] = (installed, running, reachable, stale)
+LOOKS: Final[tuple[Callable[[Settings], list[Finding]], ...]] = (installed, own_strategies, running, reachable, stale)
 
 
 def _locked() -> dict[str, str]:

@@ -10,7 +10,21 @@ from typing import Annotated
 
 import typer
 
-from options_agent.cli import alerts, archive, backfill, compare, exchange, fees, harvest, history, imports, joint, quality
+from options_agent.cli import (
+    alerts,
+    archive,
+    backfill,
+    compare,
+    exchange,
+    fees,
+    harvest,
+    history,
+    imports,
+    joint,
+    quality,
+    strategies,
+    sweep,
+)
 from options_agent.errors import OptionsAgentError
 
 _DAY = ["%Y-%m-%d"]
@@ -32,9 +46,11 @@ app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
 app.command(name="joint")(joint.joint_command)
 app.command(name="quality")(quality.quality_command)
+app.command(name="sweep")(sweep.sweep_command)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
+app.add_typer(strategies.app, name="strategies")
 
 
 @app.command()
@@ -54,7 +70,7 @@ def run(
 
 @app.command()
 def backtest(
-    strategy: Annotated[str, typer.Argument(help="covered_call, cash_secured_put, short_strangle")],
+    strategy: Annotated[str, typer.Argument(help="a strategy of the catalogue (`options-agent strategies`), or a file, my.toml")],
     underlying: Annotated[str, typer.Argument(help="BTC or ETH")] = "BTC",
     start: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="first day; everything clean by default")] = None,
     end: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="last day, inclusive")] = None,

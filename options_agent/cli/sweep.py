@@ -31,8 +31,8 @@ def sweep_command(
 ) -> None:
     """Play every configuration of a grid, and say what the best is worth after so many looks.
 
-    Fields: `legs.0.target`, `legs.sold.target` (every sold leg chosen by delta), `entry.dte_target`, `exit.take_profit` (`off` for
-    none), `sizing.value`, `hedge.band`, `costs.crossing`, and every other of docs/strategies.md.
+    Fields: `legs.0.target`, `legs.sold.target` (every sold leg chosen by delta), `entry.days` (the target, and 0.6 to 1.6 times it),
+    `exit.take_profit` (`off` for none), `sizing.value`, `hedge.band`, `costs.crossing`, and every other of docs/strategies.md.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -83,7 +83,7 @@ def show_sweep(content: dict[str, Any], console: Console) -> None:
             f"{row['closed_trades']:.0f}",
             _percent(row["return_coin"]),
             _percent(row["return_usd"]),
-            _percent(row["max_drawdown_coin"]),
+            _percent(row["max_drawdown_coin"]).lstrip("+"),
             "-" if row["sharpe_coin"] is None else f"{row['sharpe_coin']:.2f}",
             "-" if within is None else f"{within[0]:.1f} to {within[1]:.1f}",
             "-" if odds is None else f"{odds:.0%}",

@@ -267,6 +267,15 @@ class Strategy:
             rules.append(f"close when a sold delta reaches {exits.delta_breach:g}")
         if exits.roll is not None:
             rules.append(f"roll on {', '.join(exits.roll.on)} for at most {exits.roll.max_debit:g} coin a unit")
+        if self.sizing.kind != "full":
+            words = {
+                "fixed": f"{self.sizing.value:g} units each",
+                "risk": f"sized to lose {self.sizing.value:.0%} of the equity on a move of {self.sizing.move:.0%}",
+                "margin": f"sized to {self.sizing.value:.0%} initial margin",
+            }
+            rules.append(words[self.sizing.kind])
+        if self.sizing.correlation_aware:
+            rules.append("smaller as BTC and ETH move together")
         if self.hedge is not None:
             rules.append(f"delta hedged in {self.hedge.neutral_in} beyond {self.hedge.band:.0%} of the equity")
         rules.append(f"close at {exits.days_left:g} days left" if exits.days_left is not None else "else hold to expiry")

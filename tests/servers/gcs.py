@@ -1,6 +1,6 @@
 """A loopback server of Google Cloud Storage's JSON API, for tests that need its preconditions to hold.
 
-The wheel `gcp-storage-emulator` ignores `ifGenerationMatch`: a put "if absent" replaces what is there, so it cannot
+The emulators in wheels ignore `ifGenerationMatch`: a put "if absent" replaces what is there, so it cannot
 judge the archive. This one keeps what the archive relies on as the API's reference describes it: `ifGenerationMatch`
 (412), `md5Hash` of an upload checked (400), storage classes, pages of a listing, 401 without credentials, and an object
 that is acknowledged only once it is on the disk, whole. Run as a program it is a process of its own, to be killed.
