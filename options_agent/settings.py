@@ -376,7 +376,7 @@ class Settings(BaseSettings):
     @property
     def own_strategies_dir(self) -> Path:
         """Where strategies of one's own lie."""
-        return self.strategies_dir or self.home / "strategies"
+        return (self.strategies_dir or self.home / "strategies").expanduser()
 
     @property
     def reports_dir(self) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from rich.markup import escape
 from rich.table import Table
 
 from options_agent.cli.terminal import console_of
@@ -100,7 +101,9 @@ def own_strategies(settings: Settings) -> list[Finding]:
     if not found and not broken:
         return []
     fine = Finding("strategies", "own", "ok", f"{len(found)} sound in {settings.own_strategies_dir}")
-    return [fine, *(Finding("strategies", path.name, "broken", error.message, error.remedy or "") for path, error in broken.items())]
+    # a field's place has brackets ("legs[1]"): said as it is, not read as a style
+    says = {path: escape(f"{error.message} (at {error.place or path})") for path, error in broken.items()}
+    return [fine, *(Finding("strategies", path.name, "broken", says[path], escape(error.remedy or "")) for path, error in broken.items())]
 
 
 def running(settings: Settings) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 import tomllib
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from options_agent.settings import Settings
 
 SUFFIX: Final = ".toml"
+#: Names of reports are made of it, so it may not lead out of their folder.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 
 
 def find_strategy(name: str, settings: Settings) -> Strategy:
@@ -79,12 +82,15 @@ def strategy_from_file(path: Path) -> Strategy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"not TOML: {error}", place=str(path), remedy="docs/strategies.md has a whole example") from error
     content.setdefault("family", content.get("name", ""))
-    if content.get("name") in CATALOGUE:
-        raise SettingsError(f"the catalogue has a strategy {content['name']!r}", place=str(path), remedy="give it a name of its own")
     try:
         made: Strategy = _made(Strategy, content, "")
     except OptionsAgentError as error:
         raise SettingsError(error.message, place=f"{path}{': ' + error.place if error.place else ''}", remedy=error.remedy) from None
+    if not _NAME.fullmatch(made.name):
+        remedy = "letters, digits, _ and -, at most 80, the first a letter or digit"
+        raise SettingsError(f"{made.name!r} cannot be a name", place=f"{path}: name", remedy=remedy)
+    if made.name in CATALOGUE:
+        raise SettingsError(f"the catalogue has a strategy {made.name!r}", place=f"{path}: name", remedy="give it a name of its own")
     return made
 
 
@@ -130,8 +136,12 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         if value not in arguments:
             raise SettingsError(f"{value!r} is not known", place=place, remedy=f"one of {', '.join(map(str, arguments))}")
         return value
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
         return float(value)
+    if isinstance(value, int) and abs(value) >= 2**53:
+        raise SettingsError("the number is too large", place=place, remedy="a smaller one")
+    if isinstance(value, float) and math.isnan(value):
+        raise SettingsError("nan is no number", place=place, remedy="leave the field out for its default")
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise SettingsError(f"{value!r} is no {wanted.__name__}", place=place, remedy=f"a value of that kind: {wanted.__name__}")
     return value
@@ -160,7 +170,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character JSON has bare and TOML has not
     if isinstance(value, tuple):
         return f"[{', '.join(_literal(one) for one in value)}]"
     if isinstance(value, float) and math.isinf(value):

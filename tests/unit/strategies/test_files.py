@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
+from hypothesis import strategies as st
 
 from options_agent.errors import SettingsError
 from options_agent.settings import Settings
 from options_agent.strategies.catalogue import CATALOGUE
 from options_agent.strategies.files import all_strategies, find_strategy, own_strategies, strategy_from_file, strategy_to_toml
-from options_agent.strategies.rules import Strategy
+from options_agent.strategies.page import catalogue_table, risk
+from options_agent.strategies.rules import Collateral, Dial, Entry, Exit, Filters, Hedge, Leg, Roll, Signal, Sizing, Strategy
 from tests.conftest import REPOSITORY
 from tests.unit.backtest.reference_agreement import features_of
 from tests.unit.backtest.reference_strategies import strategies
@@ -37,7 +40,7 @@ dte_max = 14
 def written(folder: Path, text: str, name: str = "mine.toml") -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / name
-    path.write_text(text)
+    path.write_bytes(text.encode())  # as it is: no newline changed
     return path
 
 
@@ -69,8 +72,29 @@ def test_the_catalogue_can_be_written_and_started_from(strategy: Strategy, tmp_p
         (("[entry]", "[exits]\ntake_profit = 1.0\n[entry]"), "did you mean exit"),
         (("[[legs]]", "[[legs"), "not TOML"),
         (("[[legs]]", "[legs]"), "no list"),
+        (("target = 0.3", "target = nan"), "nan is no number"),
+        (("dte_max = 14", "dte_max = 1" + "0" * 400), "too large"),
+        (('"mine"', '["mine"]'), "no str"),
+        (('"mine"', '"../../mine"'), "cannot be a name"),
+        (('"mine"', '""'), "cannot be a name"),
     ],
-    ids=["key", "word", "bool", "unsound", "missing", "choice", "list", "table", "toml", "legs"],
+    ids=[
+        "key",
+        "word",
+        "bool",
+        "unsound",
+        "missing",
+        "choice",
+        "list",
+        "table",
+        "toml",
+        "legs",
+        "nan",
+        "huge",
+        "name-list",
+        "name-path",
+        "name-empty",
+    ],
 )
 def test_what_is_wrong_is_named_with_file_field_and_remedy(change: tuple[str, str], says: str, tmp_path: Path) -> None:
     path = written(tmp_path, SMALL.replace(*change, 1))
@@ -114,6 +138,33 @@ def test_the_example_of_the_docs_is_sound_and_plays(tmp_path: Path) -> None:
 
 
 def test_the_table_of_the_docs_is_the_catalogue() -> None:
-    rows = [f"| `{s.name}` | {s.description} | {s.in_words()} |" for s in CATALOGUE.values()]
-    table = PAGE.read_text().split("<!-- catalogue -->")[1].split("<!-- end -->")[0].strip().splitlines()
-    assert table[2:] == rows, "\n".join(rows)
+    table = PAGE.read_text().split("<!-- catalogue -->\n")[1].split("<!-- end -->")[0]
+    assert table == catalogue_table(), "run: python -m options_agent.strategies.page"
+
+
+@pytest.mark.parametrize("kind", [Strategy, Leg, Entry, Signal, Exit, Roll, Filters, Sizing, Dial, Hedge], ids=lambda kind: kind.__name__)
+def test_every_field_is_in_the_docs(kind: type) -> None:
+    section = PAGE.read_text().split("## Fields")[1].split("## Sweeps")[0]
+    assert [f.name for f in fields(kind) if not re.search(rf"\b{f.name}\b", section)] == []
+
+
+@pytest.mark.parametrize(
+    ("legs", "collateral", "says"),
+    [
+        ((Leg("sell", "C", 0.2),), "coin", "a rise: given up above the strike; a fall: the coin's own"),
+        ((Leg("sell", "C", 0.2),), "margin", "a rise: no limit"),
+        ((Leg("sell", "P", 0.3), Leg("buy", "P", 0.2)), "margin", "a fall: ends at the leg bought"),
+        ((Leg("buy", "P", 0.3), Leg("sell", "P", 0.2, 2.0)), "margin", "a fall: down to zero"),
+        ((Leg("buy", "C", 0.3),), "margin", "what was paid"),
+        ((Leg("buy", "P", 0.3),), "coin", "a fall: the coin's, down to the put bought"),
+    ],
+    ids=["covered", "naked", "spread", "ratio", "long", "protective"],
+)
+def test_the_risk_is_that_of_the_legs(legs: tuple[Leg, ...], collateral: Collateral, says: str) -> None:
+    assert risk(Strategy("s", "s", "s", legs, Entry(1, 2, 3), collateral=collateral)) == says
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_description_reads_back(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    said = replace(strategy_from_file(written(tmp_path_factory.mktemp("a"), SMALL)), description=text)
+    assert strategy_from_file(written(tmp_path_factory.mktemp("b"), strategy_to_toml(said))) == said
