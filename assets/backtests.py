@@ -33,13 +33,13 @@ def backtest_results(context: dg.AssetExecutionContext, desk: Desk, config: Rang
     Lies in `reports/{network}`, each also a run in MLflow. Ten milliseconds a run once compiled; a run without trades is inconclusive.
     """
     from options_agent.backtest.runner import backtest, clean_range
-    from options_agent.strategies.catalogue import strategy
+    from options_agent.strategies.files import find_strategy
 
     settings, lake = desk.settings(), desk.lake()
 
     def work(key: str) -> "Receipt":
         name, underlying = strategy_and_underlying(key)
-        return backtest(settings, strategy(name), underlying, *days_of(config, clean_range(lake, underlying)))[0]
+        return backtest(settings, find_strategy(name, settings), underlying, *days_of(config, clean_range(lake, underlying)))[0]
 
     for key, receipt in each_partition(context, "backtests", work):
         context.add_asset_metadata(_metadata(receipt, context.run_id, desk), partition_key=key)
@@ -92,13 +92,13 @@ def parameter_sweeps(context: dg.AssetExecutionContext, desk: Desk, config: Swee
     from options_agent.backtest.runner import clean_range
     from options_agent.backtest.sweep_runner import run_sweep
     from options_agent.research.tracking import log_sweep
-    from options_agent.strategies.catalogue import strategy
+    from options_agent.strategies.files import find_strategy
 
     settings = desk.settings()
     for key in context.partition_keys:
         name, underlying = strategy_and_underlying(key)
         span = days_of(config, clean_range(desk.lake(), underlying))
-        content, paths = run_sweep(settings, strategy(name), underlying, parse_grid(config.grid) or None, *span)
+        content, paths = run_sweep(settings, find_strategy(name, settings), underlying, parse_grid(config.grid) or None, *span)
         url = log_sweep(content, str(paths.report), str(paths.table), settings, dagster_run_id=context.run_id)
         figures = {**content["status"], **content["median"], "overfitting": content["overfitting"]}
         numbers = {k: v for k, v in figures.items() if v is not None}

@@ -7,7 +7,7 @@ import datetime as dt
 import dagster as dg
 
 from options_agent.settings import load_settings
-from options_agent.strategies.catalogue import CATALOGUE
+from options_agent.strategies.files import played_strategies
 
 _settings = load_settings()
 
@@ -19,8 +19,10 @@ STRATEGY = "strategy"
 days = dg.DailyPartitionsDefinition(start_date=_settings.history_start.isoformat(), end_offset=1)
 underlyings = dg.StaticPartitionsDefinition(list(_settings.underlyings))
 market_days = dg.MultiPartitionsDefinition({DAY: days, UNDERLYING: underlyings})
-#: Keys are `covered_call|BTC`.
-strategies = dg.MultiPartitionsDefinition({STRATEGY: dg.StaticPartitionsDefinition(list(CATALOGUE)), UNDERLYING: underlyings})
+#: Keys are `covered_call|BTC`. Files of one's own that are not sound are left out: `options-agent doctor` names them.
+strategies = dg.MultiPartitionsDefinition(
+    {STRATEGY: dg.StaticPartitionsDefinition(list(played_strategies(_settings))), UNDERLYING: underlyings}
+)
 
 
 def _monday(day: dt.date) -> dt.date:

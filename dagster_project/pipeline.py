@@ -134,11 +134,11 @@ def backtests_stale(settings: Settings, start: dt.date, end: dt.date) -> bool:
     from options_agent.backtest.runner import backtest_fingerprint
     from options_agent.lake.receipts import read_receipt
     from options_agent.lake.store import open_lake
-    from options_agent.strategies.catalogue import CATALOGUE
+    from options_agent.strategies.files import played_strategies
 
     lake = open_lake(settings)
     for underlying in settings.underlyings:
-        for strategy in CATALOGUE.values():
+        for strategy in played_strategies(settings).values():
             receipt = read_receipt(lake, "backtest", underlying, strategy.name)
             if receipt is None or receipt.fingerprint != backtest_fingerprint(lake, settings, strategy, underlying, start, end):
                 return True

@@ -287,6 +287,7 @@ class Settings(BaseSettings):
     )
     strategies_dir: Path | None = Field(None, description="folder of strategies of one's own, *.toml; default: {home}/strategies")
     underlyings: tuple[str, ...] = ("BTC", "ETH")
+    strategies: tuple[str, ...] = Field((), description="strategies the orchestrator plays; default: the catalogue and one's own files")
     region: str = Field("local", pattern=r"^[a-z0-9]+$")
     interval_minutes: int = Field(60, ge=1, description="grid of historical harvests")
     live_interval_minutes: int = Field(15, ge=1, description="grid of the live harvest")

@@ -52,6 +52,15 @@ def all_strategies(settings: Settings) -> dict[str, Strategy]:
     return CATALOGUE | own_strategies(settings)[0]
 
 
+def played_strategies(settings: Settings) -> dict[str, Strategy]:
+    """What the orchestrator plays: those of `settings.strategies`, or all there are.
+
+    Raises:
+        SettingsError: one of those named is not there, or not sound.
+    """
+    return {name: find_strategy(name, settings) for name in settings.strategies} or all_strategies(settings)
+
+
 def own_strategies(settings: Settings) -> tuple[dict[str, Strategy], dict[Path, SettingsError]]:
     """Strategies of `settings.own_strategies_dir` by name, and what is wrong with the other files there."""
     found: dict[str, Strategy] = {}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIRST, LAST = "2026-10-05", "2026-10-06"
+#: What the desks of the tests play: the whole catalogue would take minutes.
+STRATEGIES = ("covered_call", "cash_secured_put", "short_strangle")
 
 
 @dataclass
@@ -41,7 +43,9 @@ class OrchestratedDesk:
     def with_settings(self, **changes: Any) -> OrchestratedDesk:
         """The same desk under other settings."""
         return OrchestratedDesk(
-            load_settings(**{"home": self.settings.home, "underlyings": self.settings.underlyings, "_env_file": None} | changes),
+            load_settings(
+                **{name: getattr(self.settings, name) for name in ("home", "underlyings", "strategies")} | {"_env_file": None} | changes
+            ),
             self.variables,
         )
 
@@ -89,4 +93,5 @@ class OrchestratedDesk:
 
 def desk_at(home: Path, **settings: Any) -> OrchestratedDesk:
     """A prepared synthetic desk below `home`."""
-    return OrchestratedDesk(load_settings(home=home, _env_file=None, **settings)).prepare()
+    chosen = {"strategies": STRATEGIES} | settings
+    return OrchestratedDesk(load_settings(home=home, _env_file=None, **chosen)).prepare()

@@ -26,6 +26,7 @@ ASSETS = {
     "archived_quotes": "archive",
     "market_regimes": "regimes",
     "backtest_results": "backtests",
+    "parameter_sweeps": "backtests",
     "regime_performance": "backtests",
     "joint_book": "backtests",
     "strategy_comparison": "backtests",

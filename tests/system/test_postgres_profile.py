@@ -41,7 +41,11 @@ def _ask(url: str, database: str, query: str) -> list[tuple]:
 
 def test_the_pipeline_runs_on_postgres_from_first_start_to_last_table(open_folder: Path) -> None:
     command = [sys.executable, "-c", "from options_agent.cli.main import main; main()", "run", "--no-stay"]
-    environment = os.environ | {"OPTIONS_AGENT_HOME": str(open_folder), "OPTIONS_AGENT_PROFILE": "postgres"}
+    environment = os.environ | {
+        "OPTIONS_AGENT_HOME": str(open_folder),
+        "OPTIONS_AGENT_PROFILE": "postgres",
+        "OPTIONS_AGENT_STRATEGIES": '["covered_call","cash_secured_put","short_strangle"]',
+    }
     days = ["--start", "2026-11-03", "--end", "2026-11-04"]
     done = subprocess.run([*command, *days], cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=420, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -55,7 +55,10 @@ class Run:
 
 def _start(home: Path, *arguments: str) -> Run:
     command = [sys.executable, "-c", "from options_agent.cli.main import main; main()", "run", *DAYS, *arguments]
-    environment = os.environ | {"OPTIONS_AGENT_HOME": str(home)}
+    environment = os.environ | {
+        "OPTIONS_AGENT_HOME": str(home),
+        "OPTIONS_AGENT_STRATEGIES": '["covered_call","cash_secured_put","short_strangle"]',
+    }
     process = subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

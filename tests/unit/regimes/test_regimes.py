@@ -16,8 +16,8 @@ from options_agent.regimes.features import Windows, features
 from options_agent.regimes.label import label_chain, plot_regimes
 from options_agent.regimes.learned import WalkForward, walk_forward_states
 from options_agent.regimes.rules import REGIMES
-from options_agent.strategies.ranking import trailing_rank
 from options_agent.series import PRICE_SCHEMA
+from options_agent.strategies.ranking import trailing_rank
 
 HOUR = 3_600_000_000
 START = int(dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp() * 1e6)
