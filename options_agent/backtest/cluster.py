@@ -77,7 +77,7 @@ def sweep_history_on_cluster(
         client = Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError) as error:
         raise SettingsError(f"no Dask scheduler answers: {error}", place=scheduler, remedy="start one: `dask scheduler`") from error
-    with client:
+    with client, client.as_current():
         shared = client.scatter(dict(features), broadcast=True) if features else None  # type: ignore[no-untyped-call]
         tasks = {
             client.submit(play_task, url, options, [points.points[n] for n in chunk], shared, retries=RETRIES, pure=False): chunk
