@@ -11,9 +11,10 @@ from assets.harvest import harvest_gaps, option_quotes
 from assets.quality import CLEAN, QUARANTINED, quality_report
 from assets.regimes import market_regimes
 from assets.training import prompt_versions, training_examples
-from dagster_project.partitions import strategies
+from dagster_project.partitions import strategies, strategy_and_underlying
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
 from options_agent.settings import LIVE_SOURCES, load_settings
+from options_agent.strategies.files import all_strategies
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
 TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600", "dagster/retry_on_asset_or_op_failure": "false"}
@@ -142,7 +143,9 @@ def quality_report_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest
 @dg.schedule(job=backtests_job, cron_schedule="10 1 * * *", description="Every strategy on every underlying in one run.", **_ON)
 def backtests_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Every strategy on every underlying in one run."""
-    keys = strategies.get_partition_keys()
+    settings = load_settings()
+    played = settings.strategies or all_strategies(settings)  # the run loads anew: a range that ends at a file gone since is refused
+    keys = [key for key in strategies.get_partition_keys() if strategy_and_underlying(key)[0] in played]
     return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}", tags=ranged(keys[0], keys[-1]))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,6 +16,7 @@ from dagster_project.partitions import market_days, strategies, underlyings, wee
 from options_agent.lake.receipts import receipts
 from options_agent.lake.store import open_lake
 from options_agent.settings import load_settings
+from tests.conftest import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +75,35 @@ def test_a_source_with_an_end_is_skipped_with_the_reason(name: str, monkeypatch:
 def test_the_night_labels_and_backtests_everything_in_one_run_each() -> None:
     assert asked(tick("regimes_nightly", MONDAY_AT_TWO), underlyings) == ["BTC", "ETH"]
     assert asked(tick("backtests_nightly", MONDAY_AT_TWO), strategies) == [str(key) for key in strategies.get_partition_keys()]
+
+
+OWN = """
+name = "mine"
+description = "a call"
+legs = [{side = "sell", right = "C", target = 0.3}]
+entry = {dte_min = 1, dte_target = 7, dte_max = 14}
+"""
+TICKS = """
+import json, sys
+from pathlib import Path
+from dagster_project.partitions import strategies
+from tests.orchestration.test_schedules import MONDAY_AT_TWO, tick
+ends = [tick("backtests_nightly", MONDAY_AT_TWO).tags["dagster/asset_partition_range_end"]]
+Path(sys.argv[1]).write_text("name = 3")
+ends.append(tick("backtests_nightly", MONDAY_AT_TWO).tags["dagster/asset_partition_range_end"])
+print(json.dumps({"last": strategies.get_partition_keys()[-1], "ends": ends}))
+"""
+
+
+def test_a_file_that_breaks_after_the_night_was_planned_does_not_end_it(tmp_path: Path) -> None:
+    file = tmp_path / "home" / "strategies" / "mine.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(OWN)
+    program = [sys.executable, "-W", "ignore", "-c", TICKS, str(file)]
+    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    whole = [str(key) for key in strategies.get_partition_keys()]
+    assert found == {"last": "mine|ETH", "ends": ["mine|ETH", whole[-1]]}
 
 
 def test_training_examples_are_of_the_week_that_ended() -> None:
