@@ -88,7 +88,7 @@ def strategy_from_file(path: Path) -> Strategy:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"the strategy cannot be read: {error.strerror or error}", place=str(path), remedy="check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own and Unicode's, too many digits, too deep
         raise SettingsError(f"not TOML: {error}", place=str(path), remedy="docs/strategies.md has a whole example") from error
     content.setdefault("family", content.get("name", ""))
     try:
