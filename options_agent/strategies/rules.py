@@ -340,6 +340,13 @@ def _rule_problems(strategy: Strategy) -> list[str]:
         value = getattr(exits, name)
         if value is not None and value < 0:
             problems.append(f"exit: {name} is not negative")
+    problems += [
+        f"signal on {s.feature}: above is not above below"
+        for s in entry.signals
+        if s.above is not None and s.below is not None and s.above > s.below
+    ]
+    if exits.roll is not None and (not exits.roll.on or exits.roll.delta_factor <= 0):
+        problems.append("roll: on names an exit, and delta_factor is positive")
     if sizing.value <= 0 or not 0 < sizing.move < 1:
         problems.append("sizing: value is positive, move between 0 and 1")
     if strategy.hedge is not None and (strategy.hedge.band < 0 or strategy.hedge.interval_hours < 0):
