@@ -9,6 +9,7 @@ import numpy as np
 
 from options_agent.backtest.costs import FEE_COLUMNS, FeeVersion, delivery_fees, fees_at, schedule
 from options_agent.backtest.settlement import Settlement, settle
+from options_agent.backtest.slippage import SPREADS
 from options_agent.backtest.tape import COSTS, SETTLED, Market
 from options_agent.contracts import settlement_of, specification
 from options_agent.errors import DataError
@@ -82,7 +83,7 @@ def prepare(history: History, settings: BacktestSettings) -> Prepared:
     costs["latency_us"] = latencies(known_at.size, settings)
     costs["fill_draw"] = draws(settings.seed, FILLS).random(known_at.size) if settings.fills == "maker" else 1.0
     own = [_read_only(getattr(history, name)) for name in ("snaps", "groups", "chain", "quotes", "contracts")]
-    market = Market._make([*own, settled, costs, spread_model(settings)])
+    market = Market._make([*own, settled, costs, spread_model()])
     spec = specification(history.underlying)
     lot = spec.min_trade_amount if spec else 0.1
     perpetual_lot = LINEAR_PERPETUAL_LOT if linear else PERPETUAL_LOTS.get(history.underlying, 1.0)
@@ -129,6 +130,6 @@ def draws(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, stream]))
 
 
-def spread_model(settings: BacktestSettings) -> NDArray[np.float64]:
+def spread_model() -> NDArray[np.float64]:
     """The fill model's table of spreads for the loop."""
-    return np.zeros(1)
+    return np.array(SPREADS)

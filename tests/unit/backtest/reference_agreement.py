@@ -12,7 +12,6 @@ import pytest
 from options_agent.backtest import slippage
 from options_agent.backtest.market import FILLS, LATENCY, draws, spread_model
 from options_agent.backtest.result import BacktestResult
-from options_agent.settings import BacktestSettings
 from options_agent.strategies.rules import SIGNALS, Strategy
 from tests.unit.backtest.reference_book import Outcome
 from tests.unit.backtest.reference_strategies import NAMES
@@ -43,7 +42,7 @@ def fast(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, f
 def slow(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, features: dict[str, np.ndarray]) -> Outcome:
     """The reference's play, with the draws, the fill model and the correlation factor that the engine is given as data."""
     count = snapshots_of(world)
-    spread = partial(slippage.model_half_spread.py_func, spread_model(BacktestSettings(**settings)))  # type: ignore[attr-defined]
+    spread = partial(slippage.model_half_spread.py_func, spread_model())  # type: ignore[attr-defined]
     return world.slow(
         play,
         settings,
