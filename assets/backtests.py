@@ -51,7 +51,7 @@ def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
 
     from options_agent.backtest.compare import interval_of
     from options_agent.backtest.result import load_report
-    from options_agent.research.tracking import log_backtest
+    from options_agent.tracking.reports import log_backtest
 
     report = load_report(Path(receipt.details["report"])) | {"path": receipt.details["report"], "plot": receipt.details["plot"]}
     url = log_backtest(report, desk.settings(), dagster_run_id=run_id)
@@ -91,8 +91,8 @@ def parameter_sweeps(context: dg.AssetExecutionContext, desk: Desk, config: Swee
     from options_agent.backtest.grid import parse_grid
     from options_agent.backtest.runner import clean_range
     from options_agent.backtest.sweep_runner import run_sweep
-    from options_agent.research.tracking import log_sweep
     from options_agent.strategies.files import find_strategy
+    from options_agent.tracking.reports import log_sweep
 
     settings = desk.settings()
     for key in context.partition_keys:
@@ -163,7 +163,8 @@ def strategy_comparison(desk: Desk) -> dg.MaterializeResult:
     """Every current run side by side, best Sharpe in coin first, with how many were looked at; sends what waits for MLflow."""
     from options_agent.backtest.compare import comparison
     from options_agent.backtest.runner import current_reports
-    from options_agent.research.tracking import pending, server_reachable, sync_pending
+    from options_agent.tracking.runs import pending, sync_pending
+    from options_agent.tracking.server import server_reachable
 
     settings = desk.settings()
     sent = sync_pending(settings) if server_reachable(settings) else 0

@@ -36,7 +36,7 @@ def prompt_versions(desk: Desk) -> dg.MaterializeResult:
     """Prompts of `options_agent/llm/prompts` in MLflow's registry: a changed file is a new version; the first is champion."""
     from options_agent.errors import ServiceError, SettingsError
     from options_agent.llm.prompts import load_prompt, prompt_names
-    from options_agent.research.tracking import register_prompts
+    from options_agent.llm.registry import register_prompts
 
     prompts = [load_prompt(name) for name in prompt_names()]
     try:

@@ -194,7 +194,7 @@ def _market_data_of(work: dict[str, list[Range]], answer: Connection) -> None:
 def _comparison_due(instance: dg.DagsterInstance, settings: Settings) -> bool:
     """Whether runs wait for the tracking server, the prompts changed since they were registered, or no table was made yet."""
     from options_agent.llm.prompts import load_prompt, prompt_names
-    from options_agent.research.tracking import pending
+    from options_agent.tracking.runs import pending
 
     made = instance.get_latest_materialization_event(dg.AssetKey("strategy_comparison"))
     prompts = instance.get_latest_materialization_event(dg.AssetKey("prompt_versions"))
@@ -216,7 +216,7 @@ def _gaps_known(settings: Settings) -> bool:
 
 
 def _await_tracking(settings: Settings, seconds: float) -> None:
-    from options_agent.research.tracking import server_reachable
+    from options_agent.tracking.server import server_reachable
 
     deadline = time.monotonic() + seconds
     while settings.mlflow_tracking_uri and time.monotonic() < deadline and not server_reachable(settings):

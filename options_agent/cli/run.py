@@ -126,7 +126,7 @@ def _work(desk: Desk, first: dt.date, last: dt.date, console: Console) -> None:
 
 def _send_late(settings: Settings) -> None:
     """Records that waited while the tracking server was starting go now; what cannot go stays in the outbox."""
-    from options_agent.research.tracking import pending, sync_pending
+    from options_agent.tracking.runs import pending, sync_pending
 
     if any(True for _ in pending(settings)):
         try:

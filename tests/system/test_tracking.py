@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from options_agent.errors import ServiceError, SettingsError
+from options_agent.llm import registry
 from options_agent.llm.prompts import Message, Prompt, load_prompt
-from options_agent.research import tracking
 from options_agent.settings import Settings, load_settings
+from options_agent.tracking import runs as tracking
 from tests.servers.mlflow import free_port, start_mlflow, stop_mlflow
 
 pytestmark = pytest.mark.slow
@@ -81,15 +82,15 @@ def test_a_server_that_is_down_keeps_the_run_in_the_outbox_until_it_is_back(tmp_
 def test_prompts_are_versioned_by_their_text_and_the_first_is_champion(tmp_path: Path, mlflow_server: str) -> None:
     settings = _settings(tmp_path, mlflow_server)
     prompt = load_prompt("decision")
-    [first] = tracking.register_prompts([prompt], settings)
-    [again] = tracking.register_prompts([prompt], settings)
+    [first] = registry.register_prompts([prompt], settings)
+    [again] = registry.register_prompts([prompt], settings)
     assert (first.version, first.aliases) == (1, ("champion",))
     assert again == first
     changed = Prompt(prompt.name, (*prompt.messages, Message("user", "Be brief.")), prompt.response_schema, "0" * 64)
-    [second] = tracking.register_prompts([changed], settings)
+    [second] = registry.register_prompts([changed], settings)
     assert (second.version, second.aliases) == (2, ("challenger",))
 
 
 def test_tracking_without_a_server_configured_says_which_variable_to_set(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="OPTIONS_AGENT_MLFLOW_TRACKING_URI"):
-        tracking.register_prompts([load_prompt()], _settings(tmp_path, None))
+        registry.register_prompts([load_prompt()], _settings(tmp_path, None))

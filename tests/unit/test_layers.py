@@ -21,6 +21,7 @@ LAYERS = (
     ("local",),
     ("research",),
     ("llm",),
+    ("tracking",),
     ("backtest", "regimes", "risk"),
     ("alerts", "exchange"),
     ("strategies", "quality", "market"),
