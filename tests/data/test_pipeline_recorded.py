@@ -15,6 +15,7 @@ from options_agent.lake.store import open_lake
 from options_agent.local.environment import environment_of
 from options_agent.settings import load_settings
 from tests.conftest import REPOSITORY
+from tests.orchestration.desks import STRATEGIES
 
 
 @pytest.mark.data
@@ -25,6 +26,7 @@ def test_two_recorded_days_go_from_file_to_report(market_data: Path, tmp_path: P
         source="recorded",
         network="mainnet",
         recorded={"path": market_data / "deribit_6h_2026" / "raw_csv", "prices": market_data / "prices"},
+        strategies=STRATEGIES,
         _env_file=None,
     )
     folder = tmp_path / "dagster"
@@ -39,4 +41,4 @@ def test_two_recorded_days_go_from_file_to_report(market_data: Path, tmp_path: P
         judged = {r.partition: r.counts for r in receipts(lake, "quality", underlying)}
         assert judged["2026-02-01"]["snapshots"] == 2
         assert judged["2026-02-01"]["rows_in"] == judged["2026-02-01"]["clean"] + judged["2026-02-01"]["quarantined"] > 1_000
-        assert len(receipts(lake, "backtest", underlying)) == 3
+        assert len(receipts(lake, "backtest", underlying)) == len(STRATEGIES)
