@@ -273,9 +273,9 @@ class Desk(Account):
         if self.last_hedge is not None and self.now - self.last_hedge < dt.timedelta(hours=rule["interval_hours"]):
             return
         wanted = self.perpetual - (delta if self.linear else delta * self.index)
-        traded = math.trunc(wanted / self.hedge_lot) * self.hedge_lot - self.perpetual
-        if traded:
-            self.trade_perpetual(traded)
+        lots = math.trunc(wanted / self.hedge_lot) - round(self.perpetual / self.hedge_lot)
+        if lots:
+            self.trade_perpetual(lots * self.hedge_lot)
             self.last_hedge = self.now
 
     def trade_perpetual(self, traded: float) -> None:
