@@ -5,7 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from assets import archive, backtests, harvest, quality, regimes, training
+from dagster_project.executors import executor_of
 from jobs.desk_jobs import JOBS, SCHEDULES
+from options_agent.settings import load_settings
 from resources.desk import Desk
 from sensors.alarms import SENSORS
 
@@ -16,5 +18,5 @@ defs = dg.Definitions(
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={"desk": Desk()},
-    executor=dg.in_process_executor,  # a step costs 0.1 s in the run's process and five CPU-seconds in one of its own
+    executor=executor_of(load_settings()),
 )

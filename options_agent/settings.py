@@ -304,6 +304,7 @@ class Settings(BaseSettings):
 
     postgres_url: SecretStr | None = Field(None, description="postgresql:// URL; profile postgres starts its own when absent")
     mlflow_tracking_uri: str | None = None
+    dask_scheduler: str | None = Field(None, description="tcp://host:port of a Dask scheduler whose workers run the steps of every run")
     dagster_url: str | None = Field(None, description="where the orchestrator's pages are, for links in reports and MLflow")
 
     synthetic: SyntheticSettings = SyntheticSettings()

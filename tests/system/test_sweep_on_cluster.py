@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +19,7 @@ from options_agent.lake.store import write_day, write_series
 from options_agent.series import PRICE_SCHEMA
 from options_agent.settings import Settings, load_settings
 from tests.chains import DAY, as_clean, chain_day
-from tests.conftest import REPOSITORY
+from tests.servers.dask import DaskCluster, dask_cluster
 from tests.servers.s3 import S3Server
 from tests.unit.backtest.worlds import weekly_call
 
@@ -34,49 +30,10 @@ GRID = {
 }
 
 
-@dataclass
-class Cluster:
-    """A scheduler and its workers, each a process of its own."""
-
-    address: str
-    workers: list[subprocess.Popen[bytes]]
-
-
-def dask(*arguments: str, folder: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OPTIONS_AGENT_WORKER_CACHE": str(folder / "histories")}
-    command = [sys.executable, "-c", "from dask.__main__ import main; main()", *arguments]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 @pytest.fixture
-def two_workers(tmp_path: Path) -> Iterator[Cluster]:
-    from distributed import Client
-
-    file = tmp_path / "scheduler.json"
-    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file), folder=tmp_path)
-    start = (
-        "worker",
-        "--scheduler-file",
-        str(file),
-        "--nworkers",
-        "1",
-        "--nthreads",
-        "1",
-        "--no-nanny",
-        "--no-dashboard",
-        "--host",
-        "127.0.0.1",
-    )
-    workers = [dask(*start, folder=tmp_path) for _ in range(2)]
-    try:
-        with Client(scheduler_file=str(file), timeout=60, set_as_default=False) as client:  # type: ignore[no-untyped-call]
-            client.wait_for_workers(2, timeout=90)  # type: ignore[no-untyped-call]
-            address = client.scheduler.address
-        yield Cluster(address, workers)
-    finally:
-        for process in (*workers, scheduler):
-            process.kill()
-            process.wait()
+def two_workers(tmp_path: Path) -> Iterator[DaskCluster]:
+    with dask_cluster(tmp_path, {"OPTIONS_AGENT_WORKER_CACHE": str(tmp_path / "histories")}) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -106,7 +63,7 @@ def history(desk: Settings) -> History:
 
 
 def test_a_worker_killed_in_the_middle_costs_nothing(
-    two_workers: Cluster, desk: Settings, history: History, own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+    two_workers: DaskCluster, desk: Settings, history: History, own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "TASK", 4)
     local = sweep(history, weekly_call(), GRID, desk.backtest)
