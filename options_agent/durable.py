@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from options_agent.errors import StorageError
 
@@ -42,3 +44,14 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: object) -> None:
     """`write_bytes` of JSON with sorted keys: the same content is the same file."""
     write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def plain_json(value: Any) -> Any:
+    """A copy that JSON can hold, which has no NaN and no infinity: what is not a number is null; tuples are lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: plain_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(v) for v in value]
+    return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,7 @@ from options_agent.backtest.metrics import drawdown_dates
 from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
 from options_agent.backtest.uncertainty import uncertainty
-from options_agent.durable import write_bytes, write_json
+from options_agent.durable import plain_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +114,7 @@ def report_content(result: BacktestResult, labels: pa.Table, by_regime: pa.Table
     decisions = result.decisions.group_by(["action", "reason"]).aggregate([([], "count_all")]).to_pylist()
     settled = [t for t in result.trades.to_pylist() if t["exit"] == "settled"]
     methods = {m: [t["settlement_minutes"] for t in settled if t["settlement"] == m] for m in sorted({t["settlement"] for t in settled})}
-    content: dict[str, Any] = _plain(
+    content: dict[str, Any] = plain_json(
         {
             "schema_version": REPORT_VERSION,
             "run": result.run,
@@ -211,14 +210,3 @@ def _shade(axes: tuple[Any, ...], labels: pa.Table) -> None:
                 for one in axes:
                     one.axvspan(ts[start], ts[min(i, len(ts) - 1)], color=colour, alpha=0.35, linewidth=0)
             start = i
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value

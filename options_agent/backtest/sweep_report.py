@@ -16,7 +16,7 @@ from options_agent.backtest.metrics.grid import YEAR_DAYS
 from options_agent.backtest.overfitting import backtest_overfitting, deflated_sharpe
 from options_agent.backtest.provenance import code_sha256
 from options_agent.backtest.uncertainty import CONFIDENCE
-from options_agent.durable import write_bytes, write_json
+from options_agent.durable import plain_json, write_bytes, write_json
 from options_agent.errors import DataError
 from options_agent.lake.receipts import fingerprint
 
@@ -82,7 +82,7 @@ def sweep_content(
         "data_fingerprint": history.fingerprint,
         "code_sha256": code_sha256(),
     }
-    plain: dict[str, Any] = _plain(content)
+    plain: dict[str, Any] = plain_json(content)
     return plain
 
 
@@ -144,14 +144,3 @@ def _median(values: NDArray[np.float64]) -> float | None:
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else None
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not defined is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from options_agent.errors import SettingsError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -61,6 +63,11 @@ def size_factor(correlation: NDArray[np.float64], full_below: float = 0.5, least
     """What an entry's size is multiplied by: 1 up to `full_below` (under 1), falling in a line to `least` at a correlation of 1.
 
     An unknown correlation counts as 1: the prudent choice.
+
+    Raises:
+        SettingsError: `full_below` is not under 1.
     """
+    if not full_below < 1.0:
+        raise SettingsError(f"full_below={full_below:g} leaves no room to fall in", remedy="a correlation under 1")
     known = np.where(np.isfinite(correlation), correlation, 1.0)
     return 1.0 - (1.0 - least) * np.clip((known - full_below) / (1.0 - full_below), 0.0, 1.0)

@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
+from options_agent.durable import plain_json
 from options_agent.errors import SettingsError
 
 Side = Literal["sell", "buy"]
@@ -243,7 +244,7 @@ class Strategy:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, for reports, hashes and the terminal; a limit that is off (infinite) is null."""
-        plain: dict[str, Any] = _finite(asdict(self))
+        plain: dict[str, Any] = plain_json(asdict(self))
         return plain
 
     def in_words(self) -> str:
@@ -306,8 +307,10 @@ def _leg_problems(legs: tuple[Leg, ...], least: int = 1) -> list[str]:
     if not least <= len(legs) <= MAX_LEGS:
         problems.append(f"legs: {len(legs)}, from {least} to {MAX_LEGS} are possible")
     for n, leg in enumerate(legs):
-        if leg.ratio <= 0:
-            problems.append(f"leg {n + 1}: ratio is positive")
+        if not 0 < leg.ratio < math.inf:
+            problems.append(f"leg {n + 1}: ratio is positive and finite")
+        if not math.isfinite(leg.target):
+            problems.append(f"leg {n + 1}: target is a number")
         if leg.by == "delta" and not 0 < leg.target < 1:
             problems.append(f"leg {n + 1}: a target delta is between 0 and 1")
         if leg.by in {"moneyness", "premium"} and leg.target <= 0:
@@ -347,8 +350,18 @@ def _rule_problems(strategy: Strategy) -> list[str]:
     ]
     if exits.roll is not None and (not exits.roll.on or exits.roll.delta_factor <= 0):
         problems.append("roll: on names an exit, and delta_factor is positive")
-    if sizing.value <= 0 or not 0 < sizing.move < 1:
+    if exits.roll is not None:
+        low, best, high = (
+            getattr(entry, name) if (own := getattr(exits.roll, name)) is None else own for name in ("dte_min", "dte_target", "dte_max")
+        )
+        if not 0 <= low <= best <= high:
+            problems.append(
+                f"roll: days to expiry {low:g}, {best:g}, {high:g}: min <= target <= max does not hold (those left out are the entry's)"
+            )
+    if not 0 < sizing.value < math.inf or not 0 < sizing.move < 1:
         problems.append("sizing: value is positive, move between 0 and 1")
+    if sizing.kind in {"risk", "margin"} and sizing.value > 1:
+        problems.append(f"sizing: {sizing.kind} is a share, at most 1")
     if strategy.hedge is not None and (strategy.hedge.band < 0 or strategy.hedge.interval_hours < 0):
         problems.append("hedge: band and interval_hours are not negative")
     problems += [
@@ -357,13 +370,3 @@ def _rule_problems(strategy: Strategy) -> list[str]:
         if dial is not None and (not dial.steps or list(dial.steps) != sorted(dial.steps) or any(f <= 0 for _, f in dial.steps))
     ]
     return problems
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and math.isinf(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -95,7 +96,7 @@ SIZINGS = st.builds(
     move=st.sampled_from([0.1, 0.3]),
     correlation_aware=st.booleans(),
     dial=st.one_of(st.none(), DIALS),
-)
+).filter(lambda sizing: sizing.kind in {"full", "fixed"} or sizing.value <= 1)
 HEDGES = st.builds(
     Hedge,
     neutral_in=st.sampled_from(["coin", "usd"]),
@@ -123,8 +124,8 @@ def strategies(draw: st.DrawFn, collaterals: tuple[str, ...] = COLLATERALS, *, e
         "any",
         "any",
         draw(legs(frozenset(barred | {("buy", "C"), ("buy", "P")} if eager else barred), most)),
-        draw(EAGER if eager else ENTRIES),
-        draw(st.one_of(st.just(Exit()), EXITS) if eager else EXITS),
+        entry := draw(EAGER if eager else ENTRIES),
+        in_order(entry, draw(st.one_of(st.just(Exit()), EXITS) if eager else EXITS)),
         OPEN_FILTERS if eager else draw(FILTERS),
         collateral,  # type: ignore[arg-type]
         draw(st.sampled_from([0.35, 1.0])),
@@ -134,6 +135,15 @@ def strategies(draw: st.DrawFn, collaterals: tuple[str, ...] = COLLATERALS, *, e
         draw(st.one_of(st.none(), DIALS)),
         assigned,
     )
+
+
+def in_order(entry: Entry, exits: Exit) -> Exit:
+    """A roll's days, those left out being the entry's, from the least to the most."""
+    if exits.roll is None:
+        return exits
+    names = ("dte_min", "dte_target", "dte_max")
+    days = [getattr(entry, n) if (own := getattr(exits.roll, n)) is None else own for n in names]
+    return exits if days == sorted(days) else replace(exits, roll=replace(exits.roll, **dict(zip(names, sorted(days), strict=True))))
 
 
 def barred_puts(draw: st.DrawFn, most: int) -> tuple[Leg, ...]:
