@@ -42,6 +42,7 @@ REASONS_IN_WORDS: Final[dict[str, str]] = {
     "front_expired": "the near leg expired",
     "rolled": "entered anew by a roll",
     "liquidated": "margin breached: liquidated",
+    "directed": "as directed from outside the rules",
 }
 REASONS: Final = tuple(REASONS_IN_WORDS)
 (
@@ -68,4 +69,5 @@ REASONS: Final = tuple(REASONS_IN_WORDS)
     FRONT_EXPIRED,
     ROLLED,
     LIQUIDATED,
+    DIRECTED,
 ) = map(float, range(len(REASONS)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from options_agent.backtest.metrics import measure
 from options_agent.backtest.provenance import code_sha256
 from options_agent.backtest.result import BacktestResult, decisions_table, equity_table, fills_table, ledger_of, trades_of
 from options_agent.backtest.settlement import METHODS, TOO_FAR
-from options_agent.backtest.tape import BY, COLLATERAL, EXITS, RULES, SIZING, Players, blank_tapes, new_players
+from options_agent.backtest.tape import BY, COLLATERAL, EXITS, RULES, SIZING, TO_CLOSE, TO_HOLD, Players, blank_tapes, new_players
 from options_agent.backtest.weather import weather_of
 from options_agent.lake.receipts import fingerprint
 
@@ -44,12 +44,26 @@ class Played:
     capital_usd: float
 
 
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """What somebody outside the rules decides, both (snapshots,) of bool.
+
+    Attributes:
+        enter: where the rules may enter; elsewhere they do not.
+        close: where everything open is closed; elsewhere it is held. The rules' own exits and rolls are not asked.
+    """
+
+    enter: NDArray[np.bool_]
+    close: NDArray[np.bool_]
+
+
 def run_backtest(
     history: History,
     strategy: Strategy,
     settings: BacktestSettings,
     features: Mapping[str, NDArray[np.float64]] | None = None,
     prepared: Prepared | None = None,
+    directions: Directions | None = None,
 ) -> BacktestResult:
     """Play `strategy` over `history` and measure it.
 
@@ -59,6 +73,7 @@ def run_backtest(
         settings: capital and costs.
         features: by snapshot, as `weather.features_at` makes them; needed by strategies with signals or dials only.
         prepared: `market.prepare(history, settings)`, where several strategies share it.
+        directions: what somebody outside the rules decides; the rules' own exits are not judged then.
 
     Returns:
         A result with status `ok`, or `inconclusive` with the reasons: no decisions, too few closed trades, an expiry
@@ -68,7 +83,7 @@ def run_backtest(
         DataError: the history lacks an index to value coins by, or the strategy asks for a feature that is not given.
         SettingsError: unknown fee schedule.
     """
-    played = play(history, strategy, settings, features, prepared)
+    played = play(history, strategy, settings, features, prepared, directions)
     settlement, linear = played.prepared.settlement, played.prepared.linear
     fills = fills_table(played.fills, history, settlement, linear=linear)
     trades = trades_of(fills, history, settlement, strategy, linear=linear)
@@ -77,6 +92,8 @@ def run_backtest(
         equity = equity.append_column(name, pa.array(values))
     decisions = decisions_table(played.decisions, history)
     drawn = {name: _content(features[name]) for name in strategy.features if features and name in features}
+    if directions is not None:
+        drawn |= {"enter": _content(directions.enter), "close": _content(directions.close)}
     run = fingerprint(ENGINE_VERSION, code_sha256(), history.fingerprint, strategy.as_dict(), settings, played.prepared.fees, drawn)[:12]
     reasons = inconclusive_reasons(trades, decisions, settings, _expired_unpaid(fills, history))
     return BacktestResult(
@@ -108,11 +125,16 @@ def play(
     settings: BacktestSettings,
     features: Mapping[str, NDArray[np.float64]] | None = None,
     prepared: Prepared | None = None,
+    directions: Directions | None = None,
 ) -> Played:
     """The kernel's raw output; see `kernel.play`."""
     prepared = prepared or prepare(history, settings)
     slots = strategy.entry.max_open
-    players = new_players(1, slots, weather_of(history, strategy, features or {})[None])
+    weather = weather_of(history, strategy, features or {})
+    if directions is not None:
+        weather["allowed"] &= directions.enter
+        weather["exits"] = np.where(directions.close, TO_CLOSE, TO_HOLD)
+    players = new_players(1, slots, weather[None])
     coin, usd = seat(players, 0, strategy, settings, prepared, float(history.index[0]), record=True)
     tapes = blank_tapes(1, history.snapshots, slots, record=True)
     kernel.play(prepared.market, players, tapes, history.snapshots, history.snapshots)
@@ -211,7 +233,7 @@ def _first(rule: float | None, fallback: float) -> float:
     return float(fallback if rule is None else rule)
 
 
-def _content(values: NDArray[np.float64]) -> str:
+def _content(values: NDArray[Any]) -> str:
     import hashlib
 
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -17,6 +17,7 @@ from options_agent.backtest.codes import (
     CLOSE,
     DAYS_LEFT,
     DELTA_BREACH,
+    DIRECTED,
     ENTERED,
     EQUITY_STOP,
     FILL_CLOSE,
@@ -41,12 +42,14 @@ from options_agent.backtest.sizing import (
     sized,
 )
 from options_agent.backtest.tape import (
+    BY_RULES,
     DAY_US,
     FREE,
     HELD,
     HOUR_US,
     NONE,
     ORDERED,
+    TO_CLOSE,
     Book,
     Legs,
     Market,
@@ -155,8 +158,8 @@ def _decide_exit(s: int, p: int, market: Market, weather: np.ndarray, legs: Legs
     reason, action, cost = NOT_QUOTED, HOLD, math.nan
     if price_structure(s, p, -1.0, book.slots[p].units, market, legs, rules, book):
         cost = premium_of(p, legs, book)
-        reason = _exit_reason(s, p, cost, left, market, legs, rules, book)
-        if reason != RULES_HOLD:
+        reason = _exit_reason(s, p, cost, left, market, weather, legs, rules, book)
+        if reason != RULES_HOLD and (reason != DIRECTED or weather[s].exits == TO_CLOSE):
             rolls = _rolls(s, p, reason, cost, market, weather, legs, rules, book)
             action = ROLL if rolls else CLOSE
             book.slots[p].rolls, book.slots[p].posted = 1 if rolls else 0, NONE
@@ -176,12 +179,16 @@ def _first_expiry(s: int, p: int, market: Market, legs: Legs, book: Book) -> int
 
 
 @part
-def _exit_reason(s: int, p: int, cost: float, left: float, market: Market, legs: Legs, rules: Rule, book: Book) -> float:
-    """The first exit rule that holds; RULES_HOLD where none does."""
+def _exit_reason(
+    s: int, p: int, cost: float, left: float, market: Market, weather: np.ndarray, legs: Legs, rules: Rule, book: Book
+) -> float:
+    """The first exit rule that holds; RULES_HOLD where none does, DIRECTED where the rules are not asked."""
     phase = book.slots[p].phase
     for leg in range(legs.lengths[phase]):
         if not book.slots[p].live[leg] or book.slots[p].expiry[leg] <= market.snaps[s].known_at:
             return FRONT_EXPIRED
+    if weather[s].exits != BY_RULES:
+        return DIRECTED
     profit, size = book.slots[p].premium - cost, abs(book.slots[p].premium)
     lost = -profit * book.slots[p].units / (market.snaps[s].index if rules.linear > 0.0 else 1.0)
     if rules.take_profit >= 0.0 and profit >= rules.take_profit * size:
@@ -202,7 +209,7 @@ def _exit_reason(s: int, p: int, cost: float, left: float, market: Market, legs:
 @part
 def _rolls(s: int, p: int, reason: float, cost: float, market: Market, weather: np.ndarray, legs: Legs, rules: Rule, book: Book) -> bool:
     """Whether this exit rolls: the rule names it, and the new structure is there for no more than the debit allowed."""
-    if reason == FRONT_EXPIRED or (int(rules.roll_on) >> int(reason - TAKE_PROFIT)) & 1 == 0:
+    if reason in (FRONT_EXPIRED, DIRECTED) or (int(rules.roll_on) >> int(reason - TAKE_PROFIT)) & 1 == 0:
         return False
     scratch = book.slots.size - 1
     book.slots[scratch].phase = book.clock[3]

@@ -55,8 +55,10 @@ class Market(NamedTuple):
 SETTLED: Final = np.dtype([("price", "f8"), ("known_at", "i8"), ("fee", "f8"), ("fee_cap", "f8")])
 #: By snapshot: `costs.FEE_COLUMNS`, funding accrued since the snapshot before (decimal), latency of what is decided here, a uniform draw.
 COSTS: Final = np.dtype([*((name, "f8") for name in FEE_COLUMNS), ("funding", "f8"), ("latency_us", "i8"), ("fill_draw", "f8")])
-#: By snapshot: whether the signals allow an entry, and what multiplies target deltas and sizes.
-WEATHER: Final = np.dtype([("allowed", "i8"), ("delta_factor", "f8"), ("size_factor", "f8")])
+#: By snapshot: whether the signals allow an entry, what multiplies target deltas and sizes, and who decides on exits (`BY_RULES`, or all
+#: open structures are closed or held, as somebody outside the rules directs).
+WEATHER: Final = np.dtype([("allowed", "i8"), ("delta_factor", "f8"), ("size_factor", "f8"), ("exits", "i8")])
+BY_RULES, TO_CLOSE, TO_HOLD = 0, 1, 2
 #: A leg: `side` is -1 where sold and 1 where bought; `by` is a place in `BY`; `dte` negative: none.
 LEG: Final = np.dtype([("side", "f8"), ("call", "i8"), ("by", "i8"), ("of", "i8"), ("target", "f8"), ("ratio", "f8"), ("dte", "f8")])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from options_agent.backtest.tape import WEATHER
+from options_agent.backtest.tape import BY_RULES, WEATHER
 from options_agent.errors import DataError
 from options_agent.strategies.correlation import size_factor
 from options_agent.strategies.ranking import trailing_rank
@@ -76,6 +76,7 @@ def weather_of(history: History, strategy: Strategy, features: Mapping[str, NDAr
         size = size * size_factor(features.get("correlation", np.full(n, np.nan)))
     out = np.empty(n, WEATHER)
     out["allowed"], out["delta_factor"], out["size_factor"] = allowed, _dialled(strategy.delta_dial, features, n), size
+    out["exits"] = BY_RULES
     return out
 
 

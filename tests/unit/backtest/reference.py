@@ -61,6 +61,8 @@ def play(
     size_correlation: list[float] | None = None,
     model_spread: Callable[[float, float, float], float] | None = None,
     settlement: str = "coin",
+    barred: set[int] | None = None,
+    closes: set[int] | None = None,
     fees: dict[str, dict[str, float]] | None = None,
 ) -> Outcome:
     """Play `strategy` (a `Strategy` as plain data) over quotes (any order), prices and funding rates (in order of time).
@@ -70,11 +72,13 @@ def play(
         features, latency_z, fill_u, size_correlation: a value a snapshot.
         model_spread: days to expiry, absolute delta, mark (coin) to the whole spread in coin.
         settlement: `coin` for inverse options, `usdc` for linear ones.
+        barred, closes: numbers of the snapshots at which nothing is entered, and at which all is closed in place of the exit rules.
         fees: by the day they hold from, as `reference_costs.FEES`.
     """
     desk = Desk(quotes, prices, strategy, underlying, DEFAULTS | (settings or {}), linear=settlement == "usdc", spread=model_spread)
     desk.features, desk.funding, desk.fees = features or {}, funding or [], fees or costs.FEES
     desk.latency_z, desk.fill_u, desk.size_correlation = latency_z or [], fill_u or [], size_correlation or []
+    desk.barred, desk.closes = barred or set(), closes
     return desk.run()
 
 
@@ -216,7 +220,10 @@ class Desk(Account):
             start_close(self, held, legs, fills, "front_expired", roll=False)
             return
         cost = sum(-sign(leg) * leg["ratio"] * fills[n].price for n, leg in enumerate(held.legs))
-        why = self.exit_rule(held, cost)
+        if self.closes is not None and self.number not in self.closes:
+            self.decide("hold", "directed")
+            return
+        why = self.exit_rule(held, cost) if self.closes is None else "directed"
         if why is None:
             self.decide("hold", "rules_hold")
             return
@@ -257,6 +264,9 @@ class Desk(Account):
             if value is None or (low is not None and value < low) or (high is not None and value > high):
                 self.decide("skip", "signal")
                 return
+        if self.number in self.barred:
+            self.decide("skip", "signal")
+            return
         why = attempt(self)
         if why is None:
             self.last_entry = today

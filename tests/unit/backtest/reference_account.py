@@ -51,6 +51,8 @@ class Account:
         self.latency_z: list[float] = []
         self.fill_u: list[float] = []
         self.size_correlation: list[float] = []
+        self.barred: set[int] = set()
+        self.closes: set[int] | None = None
         self.lot, self.hedge_lot = costs.LOT[underlying], costs.HEDGE_LOT[underlying]
         self.maker = settings["fills"] == "maker"
         self.chains = chains_of(quotes)

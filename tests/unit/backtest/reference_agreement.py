@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from options_agent.backtest import slippage
+from options_agent.backtest.engine import Directions
 from options_agent.backtest.market import FILLS, LATENCY, draws, spread_model
 from options_agent.backtest.result import BacktestResult
 from options_agent.strategies.rules import SIGNALS, Strategy
@@ -34,18 +35,36 @@ def features_of(world: World, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def fast(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, features: dict[str, np.ndarray]) -> BacktestResult:
+def fast(
+    world: World,
+    play: Strategy,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    features: dict[str, np.ndarray],
+    directions: Directions | None = None,
+) -> BacktestResult:
     """The compiled engine's play."""
-    return world.play(play, features=features, seed=seed, **settings)
+    return world.play(play, features=features, directions=directions, seed=seed, **settings)
 
 
-def slow(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, features: dict[str, np.ndarray]) -> Outcome:
+def slow(
+    world: World,
+    play: Strategy,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    features: dict[str, np.ndarray],
+    directions: Directions | None = None,
+) -> Outcome:
     """The reference's play, with the draws, the fill model and the correlation factor that the engine is given as data."""
     count = snapshots_of(world)
     spread = partial(slippage.model_half_spread.py_func, spread_model())  # type: ignore[attr-defined]
     return world.slow(
         play,
         settings,
+        barred=None if directions is None else set(np.flatnonzero(~directions.enter).tolist()),
+        closes=None if directions is None else set(np.flatnonzero(directions.close).tolist()),
         features={name: [None if np.isnan(v) else float(v) for v in values] for name, values in features.items()},
         latency_z=draws(seed, LATENCY).standard_normal(count).tolist(),
         size_correlation=[correlation_factor(float(v)) for v in features["correlation"]],
@@ -59,11 +78,11 @@ def correlation_factor(correlation: float) -> float:
     return 0.5 if math.isnan(correlation) else 1.0 if correlation <= 0.5 else max(1.5 - correlation, 0.5)
 
 
-def both(world: World, play: Strategy, settings: dict[str, Any], *, seed: int) -> BacktestResult:
+def both(world: World, play: Strategy, settings: dict[str, Any], *, seed: int, directions: Directions | None = None) -> BacktestResult:
     """Play both and compare."""
     features = features_of(world, seed)
-    result = fast(world, play, settings, seed=seed, features=features)
-    agree(result, slow(world, play, settings, seed=seed, features=features))
+    result = fast(world, play, settings, seed=seed, features=features, directions=directions)
+    agree(result, slow(world, play, settings, seed=seed, features=features, directions=directions))
     return result
 
 

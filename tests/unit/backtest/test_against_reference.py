@@ -6,14 +6,16 @@ import datetime as dt
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from options_agent.backtest.engine import Directions
 from options_agent.strategies.catalogue import CATALOGUE
 from options_agent.strategies.rules import Strategy
-from tests.unit.backtest.reference_agreement import both
+from tests.unit.backtest.reference_agreement import both, snapshots_of
 from tests.unit.backtest.reference_strategies import COLLATERALS, SETTINGS, strategies
 from tests.unit.backtest.worlds import World, random_world
 
@@ -71,6 +73,20 @@ def test_any_strategy_agrees_in_any_market(
     market: tuple[int, str, float, int, bool, float], strategy: Strategy, settings: dict[str, Any], seed: int
 ) -> None:
     both(market_of(*market), strategy, settings, seed=seed)
+
+
+@given(
+    market=st.sampled_from(MARKETS), strategy=strategies(), settings=SETTINGS, seed=st.integers(0, 99), often=st.sampled_from([0.1, 0.5])
+)
+@hypothesis_settings(max_examples=40)
+def test_what_is_directed_from_outside_is_done_and_no_exit_rule_besides(
+    market: tuple[int, str, float, int, bool, float], strategy: Strategy, settings: dict[str, Any], seed: int, often: float
+) -> None:
+    world, random = market_of(*market), np.random.default_rng(seed)
+    count = snapshots_of(world)
+    directions = Directions(random.random(count) > often, random.random(count) < often)
+    result = both(world, strategy, settings, seed=seed, directions=directions)
+    assert {d["reason"] for d in result.decisions.to_pylist() if d["action"] in {"close", "roll"}} <= {"directed", "front_expired"}
 
 
 @pytest.mark.parametrize("collateral", COLLATERALS)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from options_agent.backtest.engine import run_backtest
+from options_agent.backtest.engine import Directions, run_backtest
 from options_agent.backtest.history import COLUMNS, History, history_from_table
 from options_agent.backtest.result import BacktestResult
 from options_agent.contracts import option_name, parse_option
@@ -93,9 +93,11 @@ class World:
         known = {"funding": self.funding, "settlement": currency, **streams}
         return reference.play(self.quotes, self.prices, plain, self.underlying, settings=settings, **known)
 
-    def play(self, strategy: Strategy, features: dict[str, np.ndarray] | None = None, **settings: Any) -> BacktestResult:
+    def play(
+        self, strategy: Strategy, features: dict[str, np.ndarray] | None = None, directions: Directions | None = None, **settings: Any
+    ) -> BacktestResult:
         """Run the engine over it."""
-        return run_backtest(self.history(), strategy, BacktestSettings(**settings), features=features)
+        return run_backtest(self.history(), strategy, BacktestSettings(**settings), features=features, directions=directions)
 
 
 def weekly_call(**changes: Any) -> Strategy:
