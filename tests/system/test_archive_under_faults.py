@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from tests.servers.s3 import S3Server
 
 pytestmark = pytest.mark.slow
-ROUNDS = 100
+#: A hundred before a release: `FAULT_ROUNDS=100 make test ARGS=tests/system/test_archive_under_faults.py`.
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "40"))
 
 
 def judged(lake: Lake, day: dt.date) -> dict[str, bytes]:
@@ -75,7 +76,7 @@ def test_each_fault_alone_ends_in_an_error_or_in_the_truth(
 ) -> None:
     """Half of the requests meet the fault; then a run without: the same archive as if nothing had been."""
     if server.scheme == "gs" and fault in {"cut_request", "cut_answer", "error_500", "error_503"}:
-        pytest.skip("the client waits seconds before each retry; the hundred rounds below are S3's")
+        pytest.skip("the client waits seconds before each retry; the many rounds below are S3's")
     lake = Lake(str(tmp_path / "lake"), "synthetic")
     expected = judged(lake, DAY)
     archive = archive_at(server, proxy.endpoint, uuid.uuid4().hex)
@@ -176,7 +177,7 @@ def archiver() -> Iterator[Archiver]:
     process.wait(timeout=10)
 
 
-def test_a_hundred_rounds_of_faults_and_kills_lose_tear_and_double_nothing(tmp_path: Path, s3_server: S3Server, archiver: Archiver) -> None:
+def test_many_rounds_of_faults_and_kills_lose_tear_and_double_nothing(tmp_path: Path, s3_server: S3Server, archiver: Archiver) -> None:
     """A day comes in every round; every round the archiver ships the newest days, deletes what is old and proven, and is killed."""
     lake, dice, prefix = Lake(str(tmp_path / "lake"), "synthetic"), random.Random(42), uuid.uuid4().hex
     straight = archive_at(s3_server, s3_server.endpoint, prefix)

@@ -88,7 +88,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Mean regret of `model` less that of `against`, coin a decision: below 0 it is better. `low`, `high` at `CONFIDENCE`; None of few days."""
+    """Mean regret of `model` less that of `against`, coin a decision; below 0 it is better. `low`, `high` are None of few days."""
 
     model: str
     against: str
