@@ -21,6 +21,7 @@ from options_agent.cli import (
     history,
     imports,
     joint,
+    prompts,
     quality,
     strategies,
     sweep,
@@ -50,6 +51,7 @@ app.command(name="sweep")(sweep.sweep_command)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(strategies.app, name="strategies")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from options_agent.cli.main import app
 from options_agent.errors import ServiceError, SettingsError
 from options_agent.llm import registry
-from options_agent.llm.prompts import Message, Prompt, load_prompt
+from options_agent.llm.prompts import Message, Prompt, load_prompt, prompt_sha256
 from options_agent.settings import Settings, load_settings
 from options_agent.tracking import runs as tracking
 from tests.servers.mlflow import free_port, start_mlflow, stop_mlflow
@@ -86,9 +89,62 @@ def test_prompts_are_versioned_by_their_text_and_the_first_is_champion(tmp_path:
     [again] = registry.register_prompts([prompt], settings)
     assert (first.version, first.aliases) == (1, ("champion",))
     assert again == first
-    changed = Prompt(prompt.name, (*prompt.messages, Message("user", "Be brief.")), prompt.response_schema, "0" * 64)
+    changed = brief(prompt)
     [second] = registry.register_prompts([changed], settings)
     assert (second.version, second.aliases) == (2, ("challenger",))
+    assert [v.prompt for v in registry.prompt_versions(prompt.name, settings)] == [prompt, changed]
+
+
+def brief(prompt: Prompt, text: str = "Be brief.") -> Prompt:
+    messages = (*prompt.messages, Message("user", text))
+    return Prompt(prompt.name, messages, prompt.response_schema, prompt_sha256(messages, prompt.response_schema))
+
+
+def test_a_promoted_version_is_spoken_with_and_a_rollback_brings_the_former_back(tmp_path: Path, mlflow_server: str) -> None:
+    settings = _settings(tmp_path, mlflow_server)
+    first = replace(load_prompt("decision"), name="walk")
+    second, third = replace(brief(first), name="walk"), replace(brief(first, "Be bold."), name="walk")
+    registry.register_prompts([first, second, third], settings)
+    assert registry.prompt_in_use("walk", settings) == (first, "walk@1")
+    for _ in range(2):
+        assert registry.promote("walk", "3", settings).aliases == ("champion",)
+    registry.record_result("walk", 3, {"regret": 0.001}, settings)
+    assert registry.version_of("walk", "champion", settings).result == {"regret": 0.001}
+    assert registry.prompt_in_use("walk", settings) == (third, "walk@3")
+    away = settings.model_copy(update={"mlflow_tracking_uri": f"http://127.0.0.1:{free_port()}"})
+    assert registry.prompt_in_use("walk", away) == (third, "walk@3")
+    assert registry.rollback("walk", settings).version == 1
+    assert registry.version_of("walk", "challenger", settings).version == 3
+    assert registry.prompt_in_use("walk", settings)[1] == "walk@1"
+    with pytest.raises(SettingsError, match="no other champion"):
+        registry.rollback("walk", settings)
+    with pytest.raises(SettingsError, match="no version '9'"):
+        registry.promote("walk", "9", settings)
+    with pytest.raises(ServiceError, match="not reachable"):
+        registry.promote("walk", "2", away)
+
+
+def test_the_terminal_lists_compares_and_promotes_past_the_gate_only(
+    tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPTIONS_AGENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OPTIONS_AGENT_MLFLOW_TRACKING_URI", mlflow_server)
+    settings = load_settings(_env_file=None)
+    prompt = load_prompt("decision")
+    registry.register_prompts([prompt, brief(prompt, "Mind the spread.")], settings)
+    version = registry.version_of("decision", "challenger", settings).version
+
+    def says(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["prompts", *arguments])
+        return done.output + (str(done.exception) if done.exception else "")
+
+    assert "challenger" in says("list", "decision")
+    assert "+Mind the spread." in says("diff", "decision", "file", str(version))
+    assert "was not evaluated" in says("promote", "decision", str(version))
+    registry.record_result("decision", version, {"lacking": ["its regret is not below"]}, settings)
+    assert "its regret is not below" in says("promote", "decision", str(version))
+    assert "forced" in says("promote", "decision", str(version), "--force")
+    assert "champion again" in says("rollback", "decision")
 
 
 def test_tracking_without_a_server_configured_says_which_variable_to_set(tmp_path: Path) -> None:

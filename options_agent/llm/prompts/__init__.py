@@ -31,7 +31,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A chat prompt and the JSON schema of its answer. `sha256` is over the text of all its files."""
+    """A chat prompt and the JSON schema of its answer. `sha256` is `prompt_sha256` of them."""
 
     name: str
     messages: tuple[Message, ...]
@@ -62,9 +62,14 @@ def load_prompt(name: str = DECISION) -> Prompt:
         schema = (folder / "response.schema.json").read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         raise SettingsError(f"no prompt named {name!r}", remedy=f"one of {', '.join(prompt_names())}") from None
-    digest = hashlib.sha256("\0".join((system, user, schema)).encode()).hexdigest()
     messages = (Message("system", system.strip()), Message("user", user.strip()))
-    return Prompt(name, messages, json.loads(schema), digest)
+    return Prompt(name, messages, json.loads(schema), prompt_sha256(messages, json.loads(schema)))
+
+
+def prompt_sha256(messages: tuple[Message, ...], schema: Mapping[str, Any]) -> str:
+    """Identity of a prompt by what is said and asked for, wherever it is kept."""
+    parts = [part for m in messages for part in (m.role, m.template)] + [json.dumps(schema, sort_keys=True)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def render(prompt: Prompt, variables: Mapping[str, str]) -> list[dict[str, str]]:
