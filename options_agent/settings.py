@@ -175,6 +175,21 @@ class BacktestSettings(_Group):
     settlement_max_distance_minutes: int = Field(180, description="how far the nearest price may lie from expiry")
 
 
+class LanguageModelSettings(_Group):
+    """The language model: any server that speaks OpenAI's protocol; by default the desk's own on this machine (docs/language-model.md)."""
+
+    base_url: str | None = Field(None, description="https://host/v1; default: the embedded server, no key and no network needed")
+    api_key: SecretStr | None = None
+    model: str = Field("desk-rules", description="who answers where no other is named")
+    models: dict[str, str] = Field({}, description='by feature, for instance {"study": "gpt-5-mini"}')
+    timeout_seconds: float = Field(60.0, gt=0)
+    retries: int = Field(2, ge=0, description="after a lost connection, a 429 or a 5xx; Retry-After is honoured")
+    requests_per_minute: float = Field(600.0, gt=0, description="of this process, over all threads")
+    budget_usd_per_day: float | None = Field(5.0, ge=0, description="calls that could pass it are not made; None: no limit")
+    budgets: dict[str, float] = Field({}, description='USD a day by feature, for instance {"study": 2.0}')
+    prices_file: Path | None = Field(None, description="TOML of prices of one's own (docs/language-model.md); it wins over the kept table")
+
+
 class EmailRoute(_Group):
     """Mail by SMTP. The server's certificate is verified, against `ca_file` where its authority is one's own."""
 
@@ -316,6 +331,7 @@ class Settings(BaseSettings):
     freshness: FreshnessSettings = FreshnessSettings()
     regions: RegionSettings = RegionSettings()
     backtest: BacktestSettings = BacktestSettings()
+    language_model: LanguageModelSettings = LanguageModelSettings()
     alerts: AlertSettings = AlertSettings()
     retention: RetentionSettings = RetentionSettings()
 

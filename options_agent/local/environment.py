@@ -32,6 +32,8 @@ def _text(value: Any) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return json.dumps([_text(v) for v in value])
+    if isinstance(value, dict):
+        return json.dumps({k: v.model_dump(mode="json") if isinstance(v, BaseModel) else v for k, v in value.items()})
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

@@ -1,0 +1,84 @@
+"""Calls of language models as traces in MLflow. The ledger is the outbox: nothing is lost while the server is away, nothing sent twice."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from options_agent.errors import ServiceError
+from options_agent.llm.spend import FAILED, SENDING, SENT, mark_traces, untraced
+from options_agent.tracking.server import experiment_id, mlflow_of, server_reachable
+
+if TYPE_CHECKING:
+    from options_agent.settings import Settings
+
+CALL_TAG: Final = "options_agent.call"
+
+
+def send_traces(settings: Settings) -> int:
+    """Send what was not sent; returns how many went.
+
+    Raises:
+        SettingsError: no tracking server is configured.
+        ServiceError: the server is away or refuses; what is left goes with the next call.
+    """
+    mlflow = mlflow_of(settings)
+    if not server_reachable(settings):
+        raise ServiceError(
+            "traces wait: the tracking server is away", place=settings.mlflow_tracking_uri, remedy="start it, then send again"
+        )
+    experiment, sent = experiment_id(mlflow, f"{settings.network}/language-model"), 0
+    while waiting := untraced(settings):
+        doubtful = {row["call"] for row in waiting if row["traced"] == SENDING}
+        mark_traces(settings, [row["call"] for row in waiting], SENDING)
+        done = []
+        try:
+            for row in waiting:
+                if row["call"] not in doubtful or not _is_there(mlflow, experiment, row["call"]):
+                    _send(mlflow, experiment, row)
+                    sent += 1
+                done.append(row["call"])
+        except mlflow.exceptions.MlflowException as error:
+            raise ServiceError(f"MLflow did not take a trace: {error}", place=settings.mlflow_tracking_uri) from error
+        finally:
+            mark_traces(settings, done, SENT)
+    return sent
+
+
+def _is_there(mlflow: Any, experiment: str, call: str) -> bool:
+    found = mlflow.search_traces(locations=[experiment], filter_string=f"tags.`{CALL_TAG}` = '{call}'", max_results=1, return_type="list")
+    return bool(found)
+
+
+def _send(mlflow: Any, experiment: str, row: dict[str, Any]) -> None:
+    begin = round(dt.datetime.fromisoformat(row["at"]).timestamp() * 1e9)
+    span = mlflow.start_span_no_context(
+        f"{row['feature']}: {row['model']}",
+        span_type="CHAT_MODEL",
+        inputs={"messages": json.loads(row["request"]), "model": row["model"]},
+        attributes={
+            "mlflow.chat.tokenUsage": {
+                "input_tokens": row["tokens_in"],
+                "output_tokens": row["tokens_out"],
+                "total_tokens": row["tokens_in"] + row["tokens_out"],
+            },
+            # ours, by our own table: the server's would price what it does not know at nothing
+            "mlflow.llm.cost": {"input_cost": row["cost_usd"], "output_cost": 0.0, "total_cost": row["cost_usd"]},
+            "mlflow.llm.model": row["model"],
+            "feature": row["feature"],
+            "prompt": row["prompt"],
+            "cost_usd": row["cost_usd"],
+            "seconds": row["seconds"],
+        },
+        tags={
+            CALL_TAG: row["call"],
+            "feature": row["feature"],
+            "prompt": row["prompt"],
+            "model": row["model"],
+            "cost_usd": f"{row['cost_usd']:.9f}",
+        },
+        experiment_id=experiment,
+        start_time_ns=begin,
+    )
+    span.end(outputs=row["answer"], status="ERROR" if row["status"] == FAILED else "OK", end_time_ns=begin + round(row["seconds"] * 1e9))
