@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,7 @@ GROUPS: Final = ("feature", "model", "prompt", "day")
 #: The same lock for every writer on a Postgres.
 _LOCK: Final = 7_265_113
 TOTAL: Final = "all"
+_OPENING: Final = threading.Lock()
 
 
 class BudgetError(OptionsAgentError):
@@ -182,7 +184,7 @@ def _budgets(settings: Settings, connection: Connection, calls: Table, day: dt.d
 
 @lru_cache
 def _ledger(url: str) -> tuple[Engine, Table]:
-    from sqlalchemy import Column, Float, Integer, MetaData, String, Text, create_engine, event
+    from sqlalchemy import Column, Float, Integer, MetaData, String, Text, create_engine, event, text
     from sqlalchemy import Table as SqlTable
 
     sqlite = url.startswith("sqlite")
@@ -214,7 +216,10 @@ def _ledger(url: str) -> tuple[Engine, Table]:
         Column("answer", Text, nullable=False),
         Column("traced", String(10), nullable=False),
     )
-    metadata.create_all(engine)
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        if not sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        metadata.create_all(connection)
     return engine, table
 
 
@@ -229,7 +234,8 @@ class _Session:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            engine, table = _ledger(_url(self.settings))
+            with _OPENING:  # a cache alone would let two threads make the table at once
+                engine, table = _ledger(_url(self.settings))
             self.connection = engine.connect().execution_options(writes=self.writes)
             self.transaction = self.connection.begin()
             if self.writes and engine.dialect.name == "postgresql":
