@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from options_agent.llm.server.batches import create_batch, work_batch
+from options_agent.llm.server.batches import UNFINISHED, cancel_batch, create_batch, work_batch
 from options_agent.llm.server.jobs import Jobs
-from options_agent.llm.server.models import answer, models_in
+from options_agent.llm.server.models import answer, delete_model, models_in
+from options_agent.llm.server.shapes import schema_of
 from options_agent.llm.server.store import Store
-from options_agent.llm.server.wire import WireError, chunks, completion, cut, listed, new_id, now, usage_of
+from options_agent.llm.server.wire import WireError, chunks, completion, cut, listed, new_id, now, usage_of, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 MOST_BYTES: Final = 512 * 1024 * 1024
+MOST_TOKENS, MOST_CHOICES = 1_000_000, 128
+PURPOSES: Final = ("fine-tune", "batch", "assistants", "vision", "user_data", "evals")
 
 
 class Faults:
@@ -37,6 +40,7 @@ def build_app(folder: Path, *, api_key: str | None = None, faults: Faults | None
     get, post, delete = app.router.add_get, app.router.add_post, app.router.add_delete
     get("/v1/models", server.models)
     get("/v1/models/{id}", server.model)
+    delete("/v1/models/{id}", server.delete_model)
     post("/v1/chat/completions", server.chat)
     post("/v1/responses", server.responses)
     post("/v1/files", server.upload)
@@ -69,7 +73,7 @@ class _Server:
         """Jobs and batches go on as long as the server is up."""
         self._start(self.jobs.run())
         for batch in self.store.all("batches"):
-            if batch["status"] in {"validating", "in_progress"}:
+            if batch["status"] in UNFINISHED:
                 self._start(work_batch(self.store, batch["id"], self._complete))
         yield
         for task in list(self.tasks):
@@ -91,8 +95,8 @@ class _Server:
             return error.response()
         except web.HTTPException as error:
             return WireError(error.status, f"{error.reason}: {request.method} {request.path}").response()
-        except ValueError as error:
-            return WireError(400, f"the request cannot be read: {error}").response()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return WireError(400, f"the request cannot be read: {type(error).__name__}: {error}").response()
 
     async def models(self, _: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": models_in(self.store.folder)})
@@ -103,6 +107,11 @@ class _Server:
         if found is None:
             raise WireError(404, f"The model {key!r} does not exist", param="model", code="model_not_found")
         return web.json_response(found)
+
+    async def delete_model(self, request: web.Request) -> web.Response:
+        key = request.match_info["id"]
+        delete_model(self.store.folder, key)
+        return web.json_response({"id": key, "object": "model", "deleted": True})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         asked = await _json(request)
@@ -123,9 +132,9 @@ class _Server:
         if asked.get("instructions"):
             messages.insert(0, {"role": "system", "content": asked["instructions"]})
         shape = (asked.get("text") or {}).get("format") or {}
-        schema = shape.get("schema") if shape.get("type") == "json_schema" else None
+        schema = schema_of(shape, shape)
         text = await asyncio.to_thread(answer, self.store.folder, str(asked.get("model")), messages, schema, None)
-        text, why = cut(text, asked.get("max_output_tokens"))
+        text, why = cut(text, whole_number(asked, ("max_output_tokens",), MOST_TOKENS))
         usage = usage_of(messages, [text])
         part = {"type": "output_text", "text": text, "annotations": []}
         message = {"type": "message", "id": new_id("msg"), "role": "assistant", "status": "completed", "content": [part]}
@@ -165,6 +174,8 @@ class _Server:
                 name, data = part.filename or "file", bytes(await part.read(decode=False))  # type: ignore[union-attr]
         if data is None or not purpose:
             raise WireError(400, "file and purpose are asked for", param="file" if data is None else "purpose")
+        if purpose not in PURPOSES:
+            raise WireError(400, f"{purpose!r} is not one of {', '.join(PURPOSES)}", param="purpose")
         return web.json_response(self.store.add_file(name, purpose, data))
 
     async def files(self, request: web.Request) -> web.Response:
@@ -212,20 +223,19 @@ class _Server:
         return web.json_response(self.store.get("batches", request.match_info["id"]))
 
     async def cancel_batch(self, request: web.Request) -> web.Response:
-        batch = self.store.get("batches", request.match_info["id"])
-        if batch["status"] not in {"validating", "in_progress"}:
-            raise WireError(400, f"Batch has {batch['status']}")
-        return web.json_response(self.store.put("batches", batch | {"status": "cancelling", "cancelling_at": now()}))
+        return web.json_response(cancel_batch(self.store, request.match_info["id"]))
 
     def _complete(self, asked: dict[str, Any]) -> dict[str, Any]:
         messages = asked.get("messages")
         if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) and "role" in m for m in messages):
             raise WireError(400, "messages is a list of objects with role and content", param="messages")
         shape = asked.get("response_format") or {}
-        schema = (shape.get("json_schema") or {}).get("schema") if shape.get("type") == "json_schema" else None
-        most = asked.get("max_completion_tokens", asked.get("max_tokens"))
-        text = answer(self.store.folder, str(asked.get("model")), messages, schema, asked.get("seed"))
-        return completion(str(asked["model"]), messages, [cut(text, most)] * int(asked.get("n") or 1))
+        schema = schema_of(shape, shape.get("json_schema"))
+        most = whole_number(asked, ("max_completion_tokens", "max_tokens"), MOST_TOKENS)
+        count = whole_number(asked, ("n",), MOST_CHOICES) or 1
+        plain = [_plain_message(m) for m in messages]
+        text = answer(self.store.folder, str(asked.get("model")), plain, schema, asked.get("seed"))
+        return completion(str(asked["model"]), plain, [cut(text, most)] * count)
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

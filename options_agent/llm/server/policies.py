@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from options_agent.llm.server.reading import Situation
 
 HOLD, RULES, PROPOSER = "desk-hold", "desk-rules", "desk-proposer"
-IDLE: Final = ("hold", "skip")
+IDLE: Final = ("hold", "skip", "wait", "none")
 #: Rules of thumb: half the premium is enough, thrice of it too much to lose, and a spread of a third eats the trade.
 TAKE, STOP, WIDEST = 0.5, -2.0, 0.33
 
@@ -17,7 +17,9 @@ TAKE, STOP, WIDEST = 0.5, -2.0, 0.33
 def do_nothing(situation: Situation) -> tuple[str, str]:
     """The action that trades nothing, and why."""
     idle = [action for action in situation.actions if action in IDLE]
-    return (idle or [*situation.actions, "hold"])[0], "Nothing is ever traded."
+    if idle or not situation.actions:
+        return (idle or ["hold"])[0], "Nothing is ever traded."
+    return situation.actions[0], "No allowed action does nothing: this is the first of them."
 
 
 def rules_of_thumb(situation: Situation) -> tuple[str, str]:

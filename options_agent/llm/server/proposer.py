@@ -30,13 +30,16 @@ def propose(messages: Sequence[Mapping[str, Any]], seed: int | None) -> str:
     except (ValueError, KeyError, TypeError):
         return json.dumps({"proposals": []})
     random = np.random.default_rng(int(hashlib.sha256(f"{seed}{text}".encode()).hexdigest()[:12], 16))
-    trials = [t for t in study.get("trials", []) if _objective(t) is not None]
+    goal = _goal(study.get("objectives"))
+    trials = [t | {"worth": worth} for t in study.get("trials", []) if (worth := _worth(t, goal)) is not None]
     taken = {_key(t["values"]) for t in study.get("trials", [])} | {_key(r["values"]) for r in study.get("refused", [])}
-    trees, why = _fit(properties, trials)
+    trees, why = _fit(properties, trials, goal)
     proposals = []
     for _ in range(int(study.get("ask", 1))):
         drawn = [_draw(properties, random) for _ in range(CANDIDATES if trees is not None else 20)]
-        fresh = [values for values in drawn if _key(values) not in taken] or drawn[:1]
+        fresh = [values for values in drawn if _key(values) not in taken]
+        if not fresh:
+            break  # a small space, tried through: fewer proposals, never a repeated one
         if trees is None or random.random() < RANDOM_SHARE:
             values, hypothesis = (
                 fresh[0],
@@ -50,32 +53,43 @@ def propose(messages: Sequence[Mapping[str, Any]], seed: int | None) -> str:
     return json.dumps({"proposals": proposals})
 
 
-def _objective(trial: Mapping[str, Any]) -> float | None:
-    """What a trial came to: the mean of the first numbers of training and validation."""
-    firsts = [next(iter(trial[part].values()), None) for part in ("train", "validation") if trial.get(part)]
-    known = [float(v) for v in firsts if isinstance(v, (int, float)) and np.isfinite(v)]
-    return float(np.mean(known)) if known else None
+def _goal(objectives: Any) -> tuple[str, float]:
+    """Name of the first objective, and 1 where more of it is better, -1 where less is."""
+    first = objectives[0] if isinstance(objectives, list) and objectives else None
+    if isinstance(first, dict):
+        first = [first.get("name"), first.get("direction")]
+    name, direction = first if isinstance(first, list) and len(first) == 2 else (first, "max")
+    return str(name), -1.0 if direction in {"min", "minimize"} else 1.0
 
 
-def _fit(properties: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> tuple[Any, str]:
+def _worth(trial: Mapping[str, Any], goal: tuple[str, float]) -> float | None:
+    """What a trial came to, more is better: the mean of the objective in training and validation."""
+    name, sign = goal
+    parts = [trial.get(part) or {} for part in ("train", "validation")]
+    known = [float(p[name]) for p in parts if isinstance(p.get(name), (int, float)) and np.isfinite(p[name])]
+    return sign * float(np.mean(known)) if known else None
+
+
+def _fit(properties: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], goal: tuple[str, float]) -> tuple[Any, str]:
     if len(trials) < LEAST_TRIALS:
         return None, ""
     from sklearn.ensemble import ExtraTreesRegressor
 
     trees = ExtraTreesRegressor(n_estimators=60, min_samples_leaf=2, random_state=0)
-    trees.fit(_rows(properties, [t["values"] for t in trials]), [_objective(t) for t in trials])
-    order = np.argsort(-trees.feature_importances_)
-    best = max(trials, key=lambda t: _objective(t) or -np.inf)
+    trees.fit(_rows(properties, [t["values"] for t in trials]), [t["worth"] for t in trials])
+    order = np.argsort(-trees.feature_importances_, kind="stable")
+    best = max(trials, key=lambda t: float(t["worth"]))
     names = list(properties)
     told = ", ".join(f"{names[n]} ({trees.feature_importances_[n]:.0%})" for n in order[:2])
-    return trees, f"What mattered in {len(trials)} trials: {told}; the best so far came to {_objective(best):.3g}."
+    at = ", ".join(f"{names[n]} = {best['values'].get(names[n])}" for n in order[:2])
+    return trees, f"What mattered in {len(trials)} trials: {told}; {goal[0]} was best, {goal[1] * best['worth']:.3g}, at {at}."
 
 
 def _expected_improvement(trees: Any, properties: Mapping[str, Any], points: Sequence[Mapping[str, Any]], trials: Sequence[Any]) -> Any:
     """Mean excess of the single trees over the best trial."""
     rows = _rows(properties, points)
     each = np.array([tree.predict(rows) for tree in trees.estimators_])
-    best = max(_objective(t) or -np.inf for t in trials)
+    best = max(float(t["worth"]) for t in trials)
     return np.maximum(each - best, 0.0).mean(axis=0) + 1e-3 * each.mean(axis=0)
 
 

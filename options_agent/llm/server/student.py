@@ -6,25 +6,26 @@ Training reads chat JSONL as every provider takes it; nothing but the messages i
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from options_agent.durable import write_bytes, write_json
 from options_agent.errors import DataError
+from options_agent.llm.server.forest import Forest, Numbers, forest_of, from_bytes, gains_of, to_bytes
 from options_agent.llm.server.reading import Situation, read_situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
 LEAST_EXAMPLES: Final = 10
-_UNKNOWN: Final = -1.0
+PARTS: Final = 4
+#: A word seen in training is a column; the commonest of each name are kept.
+MOST_WORDS: Final = 40
+_SHOWN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +38,57 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Student:
-    """A trained model: the trees, and what its columns mean."""
+class Columns:
+    """What the trees see: numbers by label (NaN where absent), then 0 or 1 for each word, then for each action that may be answered."""
 
-    trees: Any
     labels: tuple[str, ...]
-    words: Mapping[str, tuple[str, ...]]
+    words: tuple[tuple[str, str], ...]
+    actions: tuple[str, ...]
+
+    def table(self, situations: Sequence[Situation]) -> Numbers:
+        """(situations, columns)."""
+        return np.array(
+            [
+                [
+                    *(s.numbers.get(label, np.nan) for label in self.labels),
+                    *(float(s.words.get(name) == word) for name, word in self.words),
+                    *(float(action in s.actions) for action in self.actions),
+                ]
+                for s in situations
+            ],
+            dtype=np.float64,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A trained model. `gains`: of each label, how much its splits gained in training."""
+
+    forest: Forest
+    columns: Columns
     classes: tuple[str, ...]
+    gains: tuple[float, ...]
 
     def decide(self, situation: Situation) -> tuple[str, str]:
-        """The allowed action the trees think most of, and the odds with the numbers that stand in the prompt."""
-        odds = self.trees.predict_proba(_table([situation], self.labels, self.words))[0]
-        by_action = dict(zip(self.classes, odds, strict=True))
-        action = max(situation.actions or self.classes, key=lambda a: by_action.get(a, 0.0))
-        shown = ", ".join(f"{label.split(',')[0]} {value:g}" for label, value in list(situation.numbers.items())[:4])
-        return action, f"Odds {by_action.get(action, 0.0):.2f} from training on {shown or 'no numbers'}."
+        """The allowed action the trees think most of; its odds among those, and the numbers that mattered most in training."""
+        odds = dict(zip(self.classes, self.forest.odds(self.columns.table([situation]))[0], strict=True))
+        allowed = situation.actions or self.classes
+        action = max(allowed, key=lambda a: odds.get(a, 0.0))
+        share = odds.get(action, 0.0) / (sum(odds.get(a, 0.0) for a in allowed) or 1.0)
+        order = sorted(zip(self.gains, self.columns.labels, strict=True), key=lambda pair: -pair[0])
+        told = [f"{label.split(',')[0]} {situation.numbers[label]:g}" for _, label in order if label in situation.numbers][:_SHOWN]
+        return action, f"Odds of {share:.2f} by {', '.join(told) or 'the words, for there is no number'}."
 
 
-def read_examples(data: bytes) -> list[Example]:
-    """Read chat JSONL.
+def read_examples(data: bytes, place: str = "training file") -> list[Example]:
+    """Read chat JSONL; the last message's `weight` counts, 1 where it has none.
 
     Raises:
         DataError: under ten lines, a line that is not chat JSON, or whose last message is not the assistant's JSON with an action.
     """
     lines = [line for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
     if len(lines) < LEAST_EXAMPLES:
-        raise DataError(f"{len(lines)} examples, at least {LEAST_EXAMPLES} are needed", place="training file")
+        raise DataError(f"{len(lines)} examples, at least {LEAST_EXAMPLES} are needed", place=place)
     found = []
     for number, line in enumerate(lines, 1):
         try:
@@ -70,11 +96,13 @@ def read_examples(data: bytes) -> list[Example]:
             last = messages[-1]
             if last["role"] != "assistant":
                 raise ValueError("the last message is not the assistant's")
-            action = json.loads(last["content"])["action"]
-            found.append(Example(read_situation(messages[:-1]), str(action), float(last.get("weight", 1.0))))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            weight = float(last.get("weight", 1.0))
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weight {weight} is not a number from 0")
+            found.append(Example(read_situation(messages[:-1]), str(json.loads(last["content"])["action"]), weight))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise DataError(
-                f"line {number} is no example: {error}", place="training file", remedy="messages that end with JSON that has an action"
+                f"line {number} is no example: {error}", place=place, remedy="messages that end with JSON that has an action"
             ) from None
     return found
 
@@ -85,70 +113,83 @@ def train(
     *,
     rounds: int,
     seed: int,
-    progress: Callable[[int, Mapping[str, float]], None],
+    rate: float = 0.08,
+    progress: Callable[[int, Mapping[str, float], Student], None],
 ) -> Student:
     """Grow trees, a quarter of the rounds at a time, telling loss and accuracy after each; the same seed gives the same trees.
 
     Args:
         held_out: told about only; may be empty.
         rounds: boosting rounds.
-        progress: called with rounds done and metrics.
+        rate: learning rate.
+        progress: called with rounds done, metrics, and the model so far.
+
+    Raises:
+        DataError: every example that counts has the same action.
     """
+    target, weights = [e.action for e in examples], np.array([e.weight for e in examples])
+    if len({e.action for e in examples if e.weight > 0}) < 2:
+        raise DataError(f"every example answers {target[0]!r}: there is nothing to learn", place="training file")
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    labels = tuple(sorted({label for e in examples for label in e.situation.numbers}))
-    names = sorted({name for e in examples for name in e.situation.words})
-    words = {name: tuple(sorted({e.situation.words[name] for e in examples if name in e.situation.words}))[:250] for name in names}
-    table = _table([e.situation for e in examples], labels, words)
-    target, weights = [e.action for e in examples], np.array([e.weight for e in examples])
-    if len(set(target)) < 2:
-        raise DataError(f"every example answers {target[0]!r}: there is nothing to learn", place="training file")
-    categorical = [False] * len(labels) + [True] * (len(words) + 1)
+    columns = _columns(examples)
+    table = columns.table([e.situation for e in examples])
     trees = HistGradientBoostingClassifier(
-        max_iter=rounds,
         warm_start=True,
         random_state=seed,
         early_stopping=False,
-        learning_rate=0.08,
+        learning_rate=rate,
+        categorical_features=None,
         min_samples_leaf=max(2, min(20, len(examples) // 40)),
-        categorical_features=categorical,
     )
     student = None
-    for done in sorted({max(1, rounds * part // 4) for part in (1, 2, 3, 4)}):
+    for done in sorted({max(1, rounds * part // PARTS) for part in range(1, PARTS + 1)}):
         trees.set_params(max_iter=done)
         trees.fit(table, target, sample_weight=weights)
-        student = Student(trees, labels, words, tuple(str(c) for c in trees.classes_))
-        progress(done, measures(student, examples, "train") | (measures(student, held_out, "valid") if held_out else {}))
+        gains = tuple(float(g) for g in gains_of(trees, table.shape[1])[: len(columns.labels)])
+        student = Student(forest_of(trees), columns, tuple(str(c) for c in trees.classes_), gains)
+        progress(done, measures(student, examples, "train") | (measures(student, held_out, "valid") if held_out else {}), student)
     assert student is not None  # noqa: S101 there is one round at least
     return student
 
 
+def _columns(examples: Sequence[Example]) -> Columns:
+    labels = tuple(sorted({label for e in examples for label in e.situation.numbers}))
+    words: list[tuple[str, str]] = []
+    for name in sorted({name for e in examples for name in e.situation.words}):
+        seen = [e.situation.words[name] for e in examples if name in e.situation.words]
+        words += [(name, word) for word in sorted(set(seen), key=lambda w: (-seen.count(w), w))[:MOST_WORDS]]
+    return Columns(labels, tuple(words), tuple(sorted({a for e in examples for a in e.situation.actions})))
+
+
 def measures(student: Student, examples: Sequence[Example], name: str) -> dict[str, float]:
-    """Log loss and accuracy among the allowed actions."""
-    odds = student.trees.predict_proba(_table([e.situation for e in examples], student.labels, student.words))
+    """Log loss and accuracy among the allowed actions, each example by its weight."""
+    odds = student.forest.odds(student.columns.table([e.situation for e in examples]))
     place = {c: n for n, c in enumerate(student.classes)}
     right, loss = [], []
     for example, row in zip(examples, odds, strict=True):
         allowed = [a for a in (example.situation.actions or student.classes) if a in place]
         total = sum(row[place[a]] for a in allowed) or 1.0
-        mine = row[place[example.action]] / total if example.action in place else 0.0
+        mine = row[place[example.action]] / total if example.action in allowed else 0.0
         right.append(max(allowed, key=lambda a: row[place[a]], default="") == example.action)
         loss.append(-np.log(max(mine, 1e-12)))
-    return {f"{name}_loss": float(np.mean(loss)), f"{name}_accuracy": float(np.mean(right))}
+    weights = np.array([e.weight for e in examples])
+    weights = weights if weights.sum() > 0 else np.ones_like(weights)
+    return {f"{name}_loss": float(np.average(loss, weights=weights)), f"{name}_accuracy": float(np.average(right, weights=weights))}
 
 
 def save(student: Student, folder: Path) -> str:
     """Write a model and what its file's hash is; returns the hash."""
-    import joblib
-
-    stream = io.BytesIO()
-    joblib.dump(student.trees, stream)
-    digest = hashlib.sha256(stream.getvalue()).hexdigest()
-    write_bytes(folder / "trees.joblib", stream.getvalue())
+    data = to_bytes(student.forest)
+    digest = hashlib.sha256(data).hexdigest()
+    write_bytes(folder / "trees.npy", data)
     meaning = {
-        "labels": student.labels,
-        "words": {k: list(v) for k, v in student.words.items()},
+        "labels": student.columns.labels,
+        "words": student.columns.words,
+        "actions": student.columns.actions,
         "classes": student.classes,
+        "gains": student.gains,
+        "baseline": [float(b) for b in student.forest.baseline],
         "sha256": digest,
     }
     write_json(folder / "student.json", meaning)
@@ -156,34 +197,18 @@ def save(student: Student, folder: Path) -> str:
 
 
 def load(folder: Path) -> Student:
-    """Read a model that this server wrote.
+    """Read a model that `save` wrote.
 
     Raises:
-        DataError: it is missing, or its file is not the one that was written: such a file could run any code.
+        DataError: it is missing, or its file is not the one that was written.
     """
-    import joblib
-
     try:
         meaning = json.loads((folder / "student.json").read_text(encoding="utf-8"))
-        data = (folder / "trees.joblib").read_bytes()
-    except (OSError, ValueError) as error:
+        data = (folder / "trees.npy").read_bytes()
+        if hashlib.sha256(data).hexdigest() != meaning["sha256"]:
+            raise ValueError("its file is not the one that training wrote")
+        forest = from_bytes(data, meaning["baseline"])
+    except (OSError, ValueError, KeyError) as error:
         raise DataError(f"the model cannot be read: {error}", place=str(folder), remedy="train it again") from None
-    if hashlib.sha256(data).hexdigest() != meaning["sha256"]:
-        raise DataError("the model's file is not the one that training wrote", place=str(folder), remedy="train it again")
-    words = {name: tuple(values) for name, values in meaning["words"].items()}
-    return Student(joblib.load(io.BytesIO(data)), tuple(meaning["labels"]), words, tuple(meaning["classes"]))
-
-
-def _table(situations: Sequence[Situation], labels: Sequence[str], words: Mapping[str, tuple[str, ...]]) -> NDArray[np.float64]:
-    """(situations, numbers, then words as codes, then whether an entry is asked): what the trees see; absent numbers are NaN."""
-    codes = {name: {word: float(n) for n, word in enumerate(known)} for name, known in words.items()}
-    return np.array(
-        [
-            [
-                *(s.numbers.get(label, np.nan) for label in labels),
-                *(codes[name].get(s.words.get(name, ""), _UNKNOWN) for name in words),
-                float("open" in s.actions),
-            ]
-            for s in situations
-        ]
-    )
+    columns = Columns(tuple(meaning["labels"]), tuple((n, w) for n, w in meaning["words"]), tuple(meaning["actions"]))
+    return Student(forest, columns, tuple(meaning["classes"]), tuple(meaning["gains"]))

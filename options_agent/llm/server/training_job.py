@@ -1,87 +1,121 @@
-"""`python -m options_agent.llm.server.training_job FOLDER JOB`: one fine-tuning job, in a process that can be ended at any time."""
+"""`python -m options_agent.llm.server.training_job FOLDER JOB`: one fine-tuning job, in a process that can be ended at any time.
+
+It writes events, checkpoints, the model's arrays and last its outcome; the job itself is the server's to write.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.durable import write_json
 from options_agent.errors import DataError
 from options_agent.llm.server.models import trained_folder
 from options_agent.llm.server.store import Store
-from options_agent.llm.server.student import read_examples, save, train
-from options_agent.llm.server.wire import new_id, now
+from options_agent.llm.server.student import Student, read_examples, save, train
+from options_agent.llm.server.wire import WireError, new_id, now, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_ROUNDS = 120
+#: Boosting rounds that stand for an epoch, and the epochs of "auto".
+ROUNDS_AN_EPOCH: Final = 40
+EPOCHS: Final = 3
+RATE: Final = 0.08
+_METRICS: Final = {
+    "train_loss": "train_loss",
+    "train_accuracy": "train_mean_token_accuracy",
+    "valid_loss": "valid_loss",
+    "valid_accuracy": "valid_mean_token_accuracy",
+}
 
 
 def main(folder: str, key: str) -> int:
-    """Train, write the model, then say in the job that it is there: a model is listed only once it is whole."""
+    """Train, write the model, then the outcome; ends at once when standard input closes, for then the server is gone."""
     os.nice(10)
+    threading.Thread(target=_end_with_the_server, daemon=True).start()
     store = Store(Path(folder))
-    job = store.get("jobs", key)
-
-    def progress(done: int, metrics: Mapping[str, float]) -> None:
-        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        add_event(store, key, f"Step {done}/{rounds}: {told}", {"step": done, **metrics}, kind="metrics")
-        names = {
-            "train_loss": "train_loss",
-            "train_accuracy": "train_mean_token_accuracy",
-            "valid_loss": "valid_loss",
-            "valid_accuracy": "valid_mean_token_accuracy",
-        }
-        about = {
-            "id": f"ftckpt-{key[6:]}{done:05d}",
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": now(),
-            "fine_tuning_job_id": key,
-        }
-        measured = {"step": float(done)} | {names[k]: v for k, v in metrics.items()}
-        store.put(
-            "checkpoints", about | {"fine_tuned_model_checkpoint": f"{model}:ckpt-step-{done}", "step_number": done, "metrics": measured}
-        )
-
-    supervised = job["method"]["supervised"]["hyperparameters"]
-    epochs = supervised.get("n_epochs", "auto")
-    rounds = DEFAULT_ROUNDS if epochs == "auto" else 40 * int(epochs)
-    model = f"ft:desk-rules:desk:{job['user_provided_suffix'] or ''}:{key[6:14]}"
     try:
-        examples = read_examples(store.data(job["training_file"]))
-        held_out = read_examples(store.data(job["validation_file"])) if job["validation_file"] else []
-        student = train(examples, held_out, rounds=rounds, seed=job["seed"], progress=progress)
-    except DataError as error:
-        finish(store, key, "failed", error={"code": "invalid_training_file", "message": str(error), "param": "training_file"})
-        return 1
-    digest = save(student, trained_folder(store.folder, model))
-    write_json(trained_folder(store.folder, model) / "model.json", {"id": model, "created": now(), "job": key, "sha256": digest})
-    words = sum(len(json.dumps(list(e.situation.numbers.items()))) for e in examples)
-    finish(store, key, "succeeded", fine_tuned_model=model, trained_tokens=words // 4)
+        outcome = _work(store, store.get("jobs", key))
+    except (DataError, WireError) as error:
+        outcome = {"status": "failed", "error": {"code": "invalid_training_file", "message": str(error), "param": "training_file"}}
+    write_json(outcome_path(store, key), outcome)
     return 0
+
+
+def _work(store: Store, job: dict[str, Any]) -> dict[str, Any]:
+    key, model = job["id"], f"ft:desk-rules:desk:{job['user_provided_suffix'] or ''}:{job['id'][6:14]}"
+    asked = job["method"]["supervised"]["hyperparameters"]
+    epochs = EPOCHS if asked["n_epochs"] == "auto" else int(asked["n_epochs"])
+    rate = RATE if asked["learning_rate_multiplier"] == "auto" else RATE * float(asked["learning_rate_multiplier"])
+    rounds = ROUNDS_AN_EPOCH * epochs
+    data = store.data(job["training_file"])
+    examples = read_examples(data)
+    held_out = []
+    if job["validation_file"]:
+        other = store.data(job["validation_file"])
+        held_out = read_examples(other, "validation file")
+        if both := {*data.splitlines()} & {*other.splitlines()} - {b""}:
+            raise DataError(f"{len(both)} examples stand in both files", place="validation file", remedy="deduplicate before the split")
+    results = ["step," + ",".join(_METRICS.values())]
+
+    def progress(done: int, metrics: Mapping[str, float], so_far: Student) -> None:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        results.append(f"{done}," + ",".join(f"{metrics[n]:.6f}" if n in metrics else "" for n in _METRICS))
+        name = f"{model}:ckpt-step-{done}"
+        digest = save(so_far, trained_folder(store.folder, name))
+        announce(store, name, key, digest)
+        checkpoint = {"id": f"ftckpt-{key[6:]}{done:05d}", "object": "fine_tuning.job.checkpoint", "created_at": now()}
+        measured = {"step": float(done)} | {_METRICS[n]: v for n, v in metrics.items()}
+        about = {"fine_tuning_job_id": key, "fine_tuned_model_checkpoint": name, "step_number": done, "metrics": measured}
+        store.put("checkpoints", checkpoint | about)
+        add_event(store, key, f"Step {done}/{rounds}: {told}", {"step": done, "total_steps": rounds, **metrics}, kind="metrics")
+
+    student = train(examples, held_out, rounds=rounds, seed=job["seed"], rate=rate, progress=progress)
+    digest = save(student, trained_folder(store.folder, model))
+    trained = tokens(data.decode("utf-8", errors="replace")) * epochs
+    return {
+        "status": "succeeded",
+        "fine_tuned_model": model,
+        "sha256": digest,
+        "trained_tokens": trained,
+        "results": "\n".join(results) + "\n",
+    }
+
+
+def outcome_path(store: Store, key: str) -> Path:
+    """Where a job's process says how it ended."""
+    return store.folder / "outcomes" / f"{key}.json"
+
+
+def announce(store: Store, model: str, key: str, digest: str) -> None:
+    """Let a trained model be listed, which it is only once it is whole."""
+    write_json(trained_folder(store.folder, model) / "model.json", {"id": model, "created": now(), "job": key, "sha256": digest})
 
 
 def add_event(
     store: Store, key: str, message: str, data: Mapping[str, Any] | None = None, *, level: str = "info", kind: str = "message"
 ) -> None:
     """Write an event of a job; `order` keeps those of one second apart."""
-    order = sum(1 for _ in (store.folder / "events" / key).glob("*.json"))
     about = {"id": new_id("ftevent"), "object": "fine_tuning.job.event", "created_at": now(), "level": level, "message": message}
-    write_json(store.folder / "events" / key / f"{order:06d}.json", about | {"data": dict(data or {}), "type": kind, "order": order})
+    with store.locked("events"):
+        order = sum(1 for _ in (store.folder / "events" / key).glob("*.json"))
+        write_json(store.folder / "events" / key / f"{order:06d}.json", about | {"data": dict(data or {}), "type": kind, "order": order})
 
 
-def finish(store: Store, key: str, status: str, **changes: Any) -> None:
-    """End a job, if nobody ended it before."""
-    job = store.get("jobs", key)
-    if job["status"] in {"succeeded", "failed", "cancelled"}:
-        return
-    error = changes.get("error")
-    store.put("jobs", job | {"status": status, "finished_at": now(), "estimated_finish": None} | changes)
-    add_event(store, key, f"The job has {status}" + (f": {error['message']}" if error else ""), level="error" if error else "info")
+def _end_with_the_server() -> None:
+    sys.stdin.buffer.read()
+    os._exit(3)
+
+
+def read_outcome(store: Store, key: str) -> dict[str, Any] | None:
+    """How a job's process ended, None where it did not say."""
+    path = outcome_path(store, key)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 if __name__ == "__main__":

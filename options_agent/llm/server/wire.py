@@ -23,14 +23,17 @@ class WireError(Exception):
         super().__init__(message)
         self.status, self.message, self.param, self.code, self.retry_after = status, message, param, code, retry_after
 
-    def response(self) -> web.Response:
-        """The error's envelope."""
+    def envelope(self) -> dict[str, Any]:
+        """The error as the protocol wraps it."""
         kind = {401: "authentication_error", 429: "rate_limit_error"}.get(
             self.status, "invalid_request_error" if self.status < 500 else "server_error"
         )
-        body = {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> web.Response:
+        """As it is sent."""
         headers = {"Retry-After": f"{self.retry_after:g}"} if self.retry_after is not None else {}
-        return web.json_response(body, status=self.status, headers=headers)
+        return web.json_response(self.envelope(), status=self.status, headers=headers)
 
 
 def new_id(prefix: str) -> str:
@@ -61,6 +64,21 @@ def cut(text: str, most: int | None) -> tuple[str, str]:
     return (text[: 4 * most], "length") if most is not None and tokens(text) > most else (text, "stop")
 
 
+def whole_number(asked: Mapping[str, Any], names: Sequence[str], most: int) -> int | None:
+    """The first of some parameters that is given, from 1 to `most`.
+
+    Raises:
+        WireError: it is no such number.
+    """
+    for name in names:
+        value = asked.get(name)
+        if value is not None:
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise WireError(400, f"{name} is an integer from 1 to {most}", param=name)
+            return value
+    return None
+
+
 def completion(model: str, messages: Sequence[Mapping[str, Any]], answers: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """A chat completion; `answers` are texts with why they ended."""
     choices = [
@@ -75,8 +93,10 @@ def chunks(whole: Mapping[str, Any], *, with_usage: bool) -> Iterator[str]:
     """A completion as server-sent events."""
     head = {name: whole[name] for name in ("id", "created", "model", "system_fingerprint")} | {"object": "chat.completion.chunk"}
 
+    unless_last = {"usage": None} if with_usage else {}
+
     def event(body: Mapping[str, Any]) -> str:
-        return f"data: {json.dumps(body)}\n\n"
+        return f"data: {json.dumps(unless_last | dict(body))}\n\n"
 
     for choice in whole["choices"]:
         text, place = choice["message"]["content"], choice["index"]
