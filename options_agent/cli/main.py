@@ -24,6 +24,7 @@ from options_agent.cli import (
     prompts,
     quality,
     strategies,
+    study,
     sweep,
 )
 from options_agent.errors import OptionsAgentError
@@ -53,6 +54,7 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(strategies.app, name="strategies")
+app.add_typer(study.app, name="study")
 
 
 @app.command()

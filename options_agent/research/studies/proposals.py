@@ -1,12 +1,14 @@
-"""What a proposer is shown and what it answers. All proposers stand behind one protocol; none keeps state, so that a study can go on anywhere."""
+"""What a proposer is shown and what it answers: one protocol for all, and no state, so that a study can go on anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from options_agent.research.studies.space import SearchSpace
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from options_agent.research.studies.space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True)
