@@ -1,0 +1,328 @@
+"""A study from declaration to holdout: what it sees, what it refuses, what a kill costs, and what its ledger lets nobody change."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from options_agent.errors import DataError, SettingsError
+from options_agent.lake.store import open_lake, write_day, write_series
+from options_agent.research.studies import ledger, runner
+from options_agent.research.studies.declaration import Study, declare, folder_of, load, rules_sha256
+from options_agent.research.studies.holdout import open_holdout
+from options_agent.research.studies.proposals import Proposal, View
+from options_agent.research.studies.proposers.model import dealt_anew
+from options_agent.research.studies.proposers.model import shown as shown_to_model
+from options_agent.research.studies.runner import returns_of, run_study, state_of
+from options_agent.research.studies.space import Parameter, SearchSpace
+from options_agent.research.studies.splits import folds, longest_life_days, split
+from options_agent.series import PRICE_SCHEMA
+from options_agent.settings import Settings, load_settings
+from options_agent.strategies.catalogue import strategy
+from tests.chains import as_clean, chain_day
+from tests.conftest import REPOSITORY
+
+FIRST = dt.date(2026, 1, 1)
+DAYS = 70
+SPACE = SearchSpace(
+    (
+        Parameter("legs.sold.target", "float", 0.1, 0.4, 0.05),
+        Parameter("entry.days", "float", 5.0, 9.0, 1.0),
+        Parameter("exit.take_profit", "choice", values=(0.5, None)),
+    )
+)
+CALL = strategy("covered_call")
+
+
+def fill(home: Path, *, shift_after: dt.date | None = None) -> None:
+    """Clean days with a quiet chain, prices beside; from `shift_after` on everything is another market."""
+    settings = load_settings(home=home, _env_file=None)
+    lake = open_lake(settings)
+    for n in range(DAYS):
+        day = FIRST + dt.timedelta(days=n)
+        chain = as_clean(pa.concat_tables(chain_day(day, hours=24)[::6]))
+        level = 85_000.0 + 400 * np.sin(n / 2)
+        if shift_after is not None and day >= shift_after:
+            for name in ("bid", "ask", "mark"):
+                chain = chain.set_column(chain.column_names.index(name), name, pa.compute.multiply(chain[name], 1.5))
+            level *= 1.3
+        write_day(lake, "clean", "BTC", day, chain)
+        noon = dt.datetime.combine(day, dt.time(8), dt.UTC)
+        rows = [{"ts": noon, "underlying": "BTC", "price": level, "kind": "index", "source": "test"}]
+        write_series(lake, "prices", "BTC", day, pa.Table.from_pylist(rows, schema=PRICE_SCHEMA))
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("desk")
+    fill(home)
+    return home
+
+
+def settings_of(home: Path) -> Settings:
+    return load_settings(home=home, backtest={"min_trades": 1}, _env_file=None)
+
+
+def study(name: str = "s", **changes: Any) -> Study:
+    basis = Study(
+        name=name,
+        strategy="covered_call",
+        rules_sha256=rules_sha256(CALL),
+        underlying="BTC",
+        space=SPACE,
+        start=FIRST,
+        end=FIRST + dt.timedelta(days=DAYS - 1),
+        embargo_days=4,
+        train_share=0.4,
+        validation_share=0.3,
+        proposers=("random", "tpe"),
+        trials=8,
+        batch=3,
+    )
+    return replace(basis, **changes)
+
+
+@pytest.fixture(autouse=True)
+def short_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue's call may live two weeks; these studies search trades of four days."""
+    from options_agent.research.studies import declaration
+
+    monkeypatch.setattr(declaration, "longest_life_days", lambda *_: 4)
+
+
+def declared(home: Path, one: Study) -> Settings:
+    settings = settings_of(home)
+    declare(one, CALL, settings)
+    return settings
+
+
+def story(name: str, settings: Settings) -> list[dict[str, Any]]:
+    """The ledger without its times."""
+    events = ledger.read(folder_of(name, settings) / "ledger.jsonl")
+    return [{k: v for k, v in e.items() if k not in {"at", "hash", "before"}} for e in events]
+
+
+def test_a_study_runs_to_its_end_and_again_does_nothing(filled: Path) -> None:
+    settings = declared(filled, study("whole"))
+    ended = run_study("whole", settings)
+    assert ended.why == "finished"
+    assert {p: len(t) for p, t in ended.state.trials.items()} == {"random": 8, "tpe": 8}
+    assert ended.verdict is not None
+    assert ended.verdict.looks == 16
+    numbers = [t["number"] for trials in ended.state.trials.values() for t in trials]
+    assert sorted(numbers) == list(range(16))
+    before = story("whole", settings)
+    assert run_study("whole", settings).verdict == ended.verdict
+    assert story("whole", settings) == before
+
+
+def test_the_end_is_the_same_wherever_it_was_killed(filled: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from options_agent.research.studies import ledger, runner, declaration
+from tests.unit.research.studies.test_study import declared, settings_of, study
+declaration.longest_life_days = lambda *_: 4
+left = int(sys.argv[2])
+real = ledger.append
+def append(*a, **k):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), 9)
+    return real(*a, **k)
+ledger.append = append
+runner.run_study(sys.argv[3], settings_of(Path(sys.argv[1])))
+"""
+    settings = declared(filled, study("calm", proposers=("random",), trials=6))
+    run_study("calm", settings)
+    whole = story("calm", settings)
+    # the name is part of a study's identity and so of its draws: the same study, begun anew
+    path = folder_of("calm", settings)
+    (path / "ledger.jsonl").rename(path / "ledger.whole")
+    for events in (1, 2, 1):  # each start gets a little further
+        command = [sys.executable, "-c", program, str(filled), str(events), "calm"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == -9, done.stderr[-1500:]
+    run_study("calm", settings)
+    assert story("calm", settings) == whole
+
+
+def test_a_budget_of_time_stops_cleanly_and_the_next_run_goes_on(filled: Path) -> None:
+    settings = declared(filled, study("short"))
+    assert run_study("short", settings, seconds=0.0).why == "time"
+    with pytest.raises(SettingsError, match="not finished"):
+        open_holdout("short", settings)
+    assert run_study("short", settings).why == "finished"
+
+
+class Stubborn:
+    """Proposes what it should not."""
+
+    name = "random"
+
+    def propose(self, view: View, count: int) -> Sequence[Proposal]:
+        good = {"legs.sold.target": 0.2, "entry.days": 6.0, "exit.take_profit": 0.5}
+        nonsense = Proposal({}, "unusable answer: it is no JSON")
+        return [Proposal(good), Proposal(good), Proposal(good | {"legs.sold.target": 9.0}), Proposal("buy low"), nonsense]
+
+
+def test_bad_and_repeated_proposals_are_refused_told_and_counted(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "proposer", lambda *_: Stubborn())
+    settings = declared(filled, study("bad", proposers=("random",)))
+    ended = run_study("bad", settings)
+    assert ended.why == "finished"  # out of ideas after three barren rounds
+    assert len(ended.state.trials["random"]) == 1
+    reasons = [r.reason for r in ended.state.refusals["random"]][:4]
+    assert reasons[0] == "tried already"
+    assert "outside 0.1 to 0.4" in reasons[1]
+    assert "not str" in reasons[2]
+    assert "no JSON" in reasons[3]
+
+
+def test_what_is_seen_holds_nothing_of_the_holdout(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    fill(other, shift_after=study().splits.validation[1] + dt.timedelta(days=1))
+    seen: dict[str, list[str]] = {}
+    real = runner.view_of
+
+    def watched(ground: Any, state: Any, name: str) -> View:
+        view = real(ground, state, name)
+        seen.setdefault(str(ground.settings.home), []).append(json.dumps(shown_to_model(view, 3), default=str) + repr(view))
+        return view
+
+    monkeypatch.setattr(runner, "view_of", watched)
+    ends = [run_study("blind", declared(home, study("blind"))) for home in (filled, other)]
+    mine, its = (seen[str(home.resolve())] for home in (filled, other))
+    assert len(mine) > 5
+    assert mine == its
+    assert story("blind", settings_of(filled)) == story("blind", settings_of(other))
+    assert ends[0].verdict == ends[1].verdict
+    # and the two holdouts do differ
+    answers = []
+    for home in (filled, other):
+        settings = settings_of(home)
+        open_holdout("blind", settings)
+        answers.append(story("blind", settings)[-1])
+    assert answers[0]["trial"] == answers[1]["trial"]
+
+
+def test_the_holdout_answers_once_and_every_asking_is_written(filled: Path) -> None:
+    settings = declared(filled, study("once", trials=4))
+    run_study("once", settings)
+    assert open_holdout("once", settings) in {"pass", "fail"}
+    with pytest.raises(SettingsError, match="once is all"):
+        open_holdout("once", settings)
+    kinds = [e["kind"] for e in story("once", settings)]
+    assert kinds[-3:] == ["holdout_opened", "holdout_answered", "holdout_refused"]
+    opened = story("once", settings)[-3]
+    assert "return" not in json.dumps(opened)  # nothing of how it went
+    with pytest.raises(SettingsError, match="it is over"):
+        run_study("once", settings)
+
+
+def test_a_ledger_that_was_touched_is_refused_by_line(filled: Path) -> None:
+    settings = declared(filled, study("touched", proposers=("random",), trials=4))
+    run_study("touched", settings)
+    path = folder_of("touched", settings) / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    flattered = lines[2].replace(b'"closed_trades"', b'"closed_tradez"', 1)
+    assert flattered != lines[2]
+    for changed, line in (
+        ([*lines[:2], flattered, *lines[3:]], 3),
+        (lines[:1] + lines[2:], 2),
+        ([lines[0], lines[2], lines[1], *lines[3:]], 2),
+    ):
+        path.write_bytes(b"".join(changed))
+        with pytest.raises(DataError, match=f"line {line} is not"):
+            run_study("touched", settings)
+    path.write_bytes(b"".join(lines) + b'{"n": 9, "kind"')  # a torn last line never happened
+    assert len(ledger.read(path)) == len(lines)
+    run_study("touched", settings)
+    returns = next((path.parent / "returns").iterdir())
+    returns.write_bytes(returns.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DataError, match="not those that were played"):
+        returns_of(load("touched", settings), settings)
+
+
+def test_a_declaration_stands(filled: Path) -> None:
+    settings = declared(filled, study("stands", proposers=("random",), trials=3))
+    declare(study("stands", proposers=("random",), trials=3), CALL, settings)
+    with pytest.raises(SettingsError, match="declared otherwise"):
+        declare(study("stands", proposers=("random",), trials=4), CALL, settings)
+    run_study("stands", settings)
+    path = folder_of("stands", settings) / "declaration.toml"
+    path.write_text(path.read_text().replace("trials = 3", "trials = 300"))
+    with pytest.raises(DataError, match="another declaration"):
+        run_study("stands", settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"embargo_days": 3}, "shorter than the 4 a trade"),
+        ({"objectives": (("luck", "max"),)}, "no objective luck"),
+        ({"proposers": ("oracle",)}, "no proposer oracle"),
+        ({"name": "../up"}, "a name is of"),
+        ({"space": SearchSpace((Parameter("legs.9.target", "float", 0.1, 0.2),))}, "no field 9"),
+        ({"train_share": 0.9}, "room for a holdout"),
+    ],
+)
+def test_what_cannot_be_declared_is_said(filled: Path, changes: dict[str, Any], why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        declare(study("wrong", **changes) if "name" not in changes else study(**changes), CALL, settings_of(filled))
+
+
+def test_a_declaration_reads_back_as_it_was_written(filled: Path) -> None:
+    one = study("back", objectives=(("sharpe_coin", "max"), ("max_drawdown_coin", "min")), usd=None, seconds=5.0)
+    settings = declared(filled, one)
+    assert load("back", settings) == one
+    assert load("back", settings).sha256 == one.sha256
+
+
+def test_parts_lie_apart_and_folds_look_back_only() -> None:
+    parts = split(FIRST, FIRST + dt.timedelta(days=121), 12)
+    assert (parts.validation[0] - parts.train[1]).days == (parts.holdout[0] - parts.validation[1]).days == 13
+    assert (parts.train[0], parts.holdout[1]) == (FIRST, FIRST + dt.timedelta(days=121))
+    with pytest.raises(SettingsError, match="leave a part under"):
+        split(FIRST, FIRST + dt.timedelta(days=40), 12)
+    at = np.arange(60, dtype=np.int64) * 86_400_000_000
+    for past, test in folds(at, 5):
+        assert past.max() < test.min() - 5
+    assert np.concatenate([test for _, test in folds(at, 5)]).tolist() == list(range(12, 60))
+
+
+def test_the_embargo_is_as_long_as_any_trade_of_the_space() -> None:
+    assert longest_life_days(CALL, SearchSpace((Parameter("entry.days", "float", 2, 7),))) == max(CALL.entry.dte_max, 12)
+    assert longest_life_days(CALL, SearchSpace((Parameter("entry.dte_max", "int", 2, 90),))) == 90
+
+
+def test_a_placebo_is_shown_the_same_numbers_at_other_points() -> None:
+    from options_agent.research.studies.proposals import SeenTrial
+
+    trials = tuple(SeenTrial(n, {"x": n}, "", "ok", {"sharpe_coin": float(n)}, {"sharpe_coin": float(n)}) for n in range(30))
+    view = View(SPACE, (("sharpe_coin", "max"),), "a call", trials, seed=3)
+    dealt = dealt_anew(view)
+    assert [t.values for t in dealt.trials] == [t.values for t in trials]
+    results = [t.train["sharpe_coin"] for t in dealt.trials]
+    assert sorted(results) == [float(n) for n in range(30)]
+    assert abs(np.corrcoef(results, range(30))[0, 1]) < 0.5
+    assert dealt_anew(view) == dealt
+
+
+def test_state_refuses_the_ledger_of_another_study(filled: Path) -> None:
+    settings = declared(filled, study("mine", proposers=("random",), trials=3))
+    run_study("mine", settings)
+    events = ledger.read(folder_of("mine", settings) / "ledger.jsonl")
+    with pytest.raises(DataError, match="another declaration"):
+        state_of(study("yours"), events)
