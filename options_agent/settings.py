@@ -406,6 +406,11 @@ class Settings(BaseSettings):
         """Small state of this network: open alerts, pending tracking, running processes."""
         return self.home / "state" / self.network
 
+    @property
+    def models_dir(self) -> Path:
+        """What the embedded model server keeps: files, jobs, trained models."""
+        return self.home / "models" / self.network
+
     def options_for(self, url: str) -> dict[str, object]:
         """fsspec options for a URL, by its scheme; empty where nothing is set, so that the machine's own credentials apply."""
         scheme = url.split("://", 1)[0] if "://" in url else "file"

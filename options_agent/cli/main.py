@@ -21,6 +21,7 @@ from options_agent.cli import (
     history,
     imports,
     joint,
+    model,
     prompts,
     quality,
     strategies,
@@ -52,6 +53,7 @@ app.command(name="sweep")(sweep.sweep_command)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
+app.add_typer(model.app, name="model")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(strategies.app, name="strategies")
 app.add_typer(study.app, name="study")

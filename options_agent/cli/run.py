@@ -149,6 +149,7 @@ def _links(settings: Settings, seconds: float) -> str:
         f"\nDone in {seconds:.0f} s.",
         f"  Dagster   {settings.dagster_url}   (lineage: {settings.dagster_url}/asset-groups)",
         f"  MLflow    {settings.mlflow_tracking_uri}",
+        f"  Models    {settings.language_model.base_url}",
         f"  Reports   {settings.reports_dir}",
         f"  Lake      {settings.lake_url}/{settings.network}",
         f"  Archive   {settings.archive_url}/{settings.network}",

@@ -129,7 +129,7 @@ def openai_client(settings: Settings) -> OpenAI:
         ServiceError: the embedded server cannot be started.
     """
     chosen = settings.language_model
-    url = chosen.base_url or _embedded_url(str(settings.home / "models" / settings.network))
+    url = chosen.base_url or _embedded_url(str(settings.models_dir))
     key = chosen.api_key.get_secret_value() if chosen.api_key else "none"
     return _client(url, key, chosen.timeout_seconds, chosen.retries)
 

@@ -1,4 +1,4 @@
-"""The desk's servers on loopback: MLflow, Dagster's web server and daemon; started together, ended together.
+"""The desk's servers on loopback: MLflow, the embedded model server, Dagster's web server and daemon; started together, ended together.
 
 One desk per home and network: a lock that the kernel drops when its holder dies says whether one is running.
 """
@@ -35,6 +35,7 @@ START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 8.0
 DAGSTER_PORT: Final = 3000
 MLFLOW_PORT: Final = 5000
+MODEL_PORT: Final = 4100
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
 
@@ -57,6 +58,7 @@ class Desk:
     services: list[Service] = field(default_factory=list)
     _mark: str = field(default_factory=lambda: secrets.token_hex(8))
     _stack: ExitStack = field(default_factory=ExitStack)
+    _model_port: int | None = None
 
     def __enter__(self) -> Self:
         self._stack.enter_context(_lock(self.settings))
@@ -82,13 +84,18 @@ class Desk:
         """
         mlflow = choose_port(MLFLOW_PORT)
         dagster = choose_port(DAGSTER_PORT, frozenset({mlflow}))
-        for name, port, preferred in (("MLflow", mlflow, MLFLOW_PORT), ("Dagster", dagster, DAGSTER_PORT)):
+        model = choose_port(MODEL_PORT, frozenset({mlflow, dagster}))
+        named = (("MLflow", mlflow, MLFLOW_PORT), ("Dagster", dagster, DAGSTER_PORT), ("the model server", model, MODEL_PORT))
+        for name, port, preferred in named:
             if port != preferred:
                 self.said(f"port {preferred} is taken: {name} listens on {port} instead")
         changes: dict[str, Any] = {
             "mlflow_tracking_uri": self.settings.mlflow_tracking_uri or f"http://{LOOPBACK}:{mlflow}",
             "dagster_url": f"http://{LOOPBACK}:{dagster}",
         }
+        if self.settings.language_model.base_url is None:
+            self._model_port = model
+            changes["language_model"] = self.settings.language_model.model_copy(update={"base_url": f"http://{LOOPBACK}:{model}/v1"})
         if self.settings.profile == "postgres" and self.settings.postgres_url is None:
             from pydantic import SecretStr
 
@@ -121,9 +128,12 @@ class Desk:
         return variables
 
     def start_servers(self) -> None:
-        """Start MLflow, Dagster's web server and daemon; waits for the orchestrator's storage to be made, for nothing else."""
+        """Start MLflow, models, Dagster's web server and daemon; waits for the orchestrator's storage to be made, for nothing else."""
         if self.settings.mlflow_tracking_uri and self.settings.mlflow_tracking_uri.startswith(f"http://{LOOPBACK}:"):
             self._start("mlflow", self._mlflow_command(), health=f"{self.settings.mlflow_tracking_uri}/health")
+        if self._model_port is not None:
+            model = [sys.executable, "-m", "options_agent.llm.server", str(self.settings.models_dir), str(self._model_port)]
+            self._start("models", model, health=f"{self.settings.language_model.base_url}/models")
         self._make_storage()
         port = str(self.settings.dagster_url).rsplit(":", 1)[1]
         location = ["-m", "dagster_project.definitions", "-d", str(REPOSITORY)]
