@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,8 +148,7 @@ class Jobs:
         add_event(self.store, key, "The job has started")
         command = (sys.executable, "-m", "options_agent.llm.server.training_job", str(self.store.folder), key)
         pipe = asyncio.subprocess.PIPE  # standard input stays open as long as this server lives; the process ends with it
-        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # for a week's examples threads cost more than they do
-        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stderr=pipe, env=one_thread)
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stderr=pipe)
         assert process.stderr is not None  # noqa: S101 asked for
         saying = asyncio.ensure_future(process.stderr.read())
         try:

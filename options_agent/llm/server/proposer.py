@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _BLOCK: Final = re.compile(r"```json\s*(?P<json>.*?)```", re.DOTALL)
 #: Trials before the trees are asked, candidates they judge, and the share that is drawn at random all the same.
 LEAST_TRIALS, CANDIDATES, RANDOM_SHARE = 8, 400, 0.2
+LONGEST: Final = 600
 
 
 def propose(messages: Sequence[Mapping[str, Any]], seed: int | None) -> str:
@@ -49,7 +50,7 @@ def propose(messages: Sequence[Mapping[str, Any]], seed: int | None) -> str:
             values = fresh[int(np.argmax(_expected_improvement(trees, properties, fresh, trials)))]
             hypothesis = f"{why} This point is expected to do best of {len(fresh)} drawn."
         taken.add(_key(values))
-        proposals.append({"hypothesis": hypothesis, "values": values})
+        proposals.append({"hypothesis": hypothesis[:LONGEST], "values": values})
     return json.dumps({"proposals": proposals})
 
 

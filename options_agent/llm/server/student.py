@@ -131,6 +131,7 @@ def train(
     if len({e.action for e in examples if e.weight > 0}) < 2:
         raise DataError(f"every example answers {target[0]!r}: there is nothing to learn", place="training file")
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     columns = _columns(examples)
     table = columns.table([e.situation for e in examples])
@@ -145,7 +146,8 @@ def train(
     student = None
     for done in sorted({max(1, rounds * part // PARTS) for part in range(1, PARTS + 1)}):
         trees.set_params(max_iter=done)
-        trees.fit(table, target, sample_weight=weights)
+        with threadpool_limits(1, user_api="openmp"):  # on tables this small threads wait for each other most of the time
+            trees.fit(table, target, sample_weight=weights)
         gains = tuple(float(g) for g in gains_of(trees, table.shape[1])[: len(columns.labels)])
         student = Student(forest_of(trees), columns, tuple(str(c) for c in trees.classes_), gains)
         progress(done, measures(student, examples, "train") | (measures(student, held_out, "valid") if held_out else {}), student)
