@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 
+from options_agent.backtest.history import build_history
+from options_agent.backtest.market import prepare
 from options_agent.backtest.result import load_table
 from options_agent.backtest.runner import current_reports, regime_labels
+from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
 from options_agent.llm.training import Decision, write_week
+from options_agent.llm.values import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from options_agent.lake.receipts import Receipt
     from options_agent.settings import Settings
@@ -38,6 +43,8 @@ _WHY: Final = {
     "not_quoted": "it is not quoted in this snapshot",
     "waiting": "an order is on its way",
 }
+#: Decisions that leave no choice: nothing to trade, or no capital to secure it.
+_NO_CHOICE: Final = ("no_expiry", "no_delta", "no_quote", "capital", "max_open", "not_quoted", "waiting")
 _STATE: Final = ("index", "dte", "delta", "bid", "ask", "mark_iv", "unrealised", "open_positions")
 
 
@@ -57,12 +64,14 @@ def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
     """The decisions of one run that a model could have made: entries taken and declined, positions held and closed."""
     path = Path(report["path"])
     rows = load_table(path, "decisions")
+    worth = _worth(report, settings)
     outcome = {t["trade"]: (t["profit_coin"], t["closed_at"]) for t in load_table(path, "trades").to_pylist() if t["closed_at"] is not None}
     regimes = _regimes_at(regime_labels(open_lake(settings), report["underlying"]), rows)
     found = []
     for row, regime in zip(rows.to_pylist(), regimes, strict=True):
-        if row["action"] not in ALLOWED:
+        if row["action"] not in ALLOWED or row["reason"] in _NO_CHOICE:
             continue
+        found_worth = worth(row)
         profit, known = outcome.get(row["trade"], (None, None))
         found.append(
             Decision(
@@ -77,9 +86,25 @@ def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
                 state={name: row[name] for name in _STATE},
                 outcome_coin=profit,
                 outcome_at=known,
+                values=found_worth[0] if found_worth else None,
+                known_at=found_worth[1] if found_worth else None,
             )
         )
     return found
+
+
+def _worth(report: dict[str, Any], settings: Settings) -> Callable[[dict[str, Any]], tuple[dict[str, float], dt.datetime] | None]:
+    """Values of one run's decisions; none where the strategy has several legs or hedges, or the quotes are others by now."""
+    legs = report["strategy"]["legs"]
+    if len(legs) != 1 or report["strategy"].get("assigned_legs"):
+        return lambda _: None
+    start, end = (dt.datetime.fromisoformat(report["range"][name]).date() for name in ("start", "end"))
+    try:
+        history = build_history(open_lake(settings), report["underlying"], start, end, settings)
+        prepared = prepare(history, settings.backtest)
+    except DataError:
+        return lambda _: None
+    return lambda row: values_of(row, sold=legs[0]["side"] == "sell", history=history, prepared=prepared)
 
 
 def _rationale(row: dict[str, Any]) -> str:

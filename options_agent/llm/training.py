@@ -1,7 +1,7 @@
-"""Training examples: a week of backtest decisions as chat JSONL, with what came of them kept apart.
+"""Training examples: a week of decisions as chat JSONL, with what came of them kept apart.
 
-An example holds what the desk knew at the decision and the choice of the rule-based policy; the outcome, known only
-later, stands in a file of its own and never in a message. Fine-tuning itself is not here.
+An example holds what the desk knew at the decision and a choice: the rules' own (`expert`) or, in files of its own, the best by value over
+the horizon (`hindsight`). Values and outcomes, known only later, stand in other files and never in a message. Fine-tuning is not here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,22 @@ from typing import TYPE_CHECKING, Any, Final
 from options_agent.errors import DataError
 from options_agent.lake.files import FileRecord, sha256_of
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
+from options_agent.llm.datasheet import MOST_A_REGIME, VALIDATION_SHARE, datasheet_of, leakage_checks
+from options_agent.llm.drift import MUCH, SOME, drift
 from options_agent.llm.prompts import DECISION, Prompt, load_prompt, render
+from options_agent.llm.redaction import redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from options_agent.lake.store import Lake
 
-TRAINING_VERSION: Final = 1
+TRAINING_VERSION: Final = 2
 STAGE: Final = "training"
 EVERYTHING: Final = "all"
-LEAST_EXAMPLES: Final = 10  # what hosted fine-tuning accepts at least
-VALIDATION_SHARE: Final = 0.2
+MOST_BYTES: Final = 512 * 1024 * 1024  # of one file, hosted fine-tuning
+#: What an example answers with, by policy; never mixed in one file.
+LABELS: Final = ("expert", "hindsight")
 
 #: Features a message may show, in the order shown, each with the digits that count as a difference. Two decisions whose
 #: shown state is the same to these digits are near-duplicates. Nothing known only later is in this list.
@@ -76,6 +80,7 @@ class Decision:
         action: what the policy chose; `rationale` in words.
         state: features by the names in `SHOWN`; absent or None where the policy had none.
         outcome_coin: profit of the trade it concerned, coin, known at `outcome_at` only; None where none is attached.
+        values: coin by allowed action over the horizon, known at `known_at` only (`llm.values`); None where they are not known.
     """
 
     at: dt.datetime
@@ -89,16 +94,28 @@ class Decision:
     state: Mapping[str, float | None]
     outcome_coin: float | None = None
     outcome_at: dt.datetime | None = None
+    values: Mapping[str, float] | None = None
+    known_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A week's examples, split by time; `outcomes` is keyed by the same ids and never shown to a model."""
+    """A week's examples, split by time; `outcomes` and `values` are keyed by the same ids and never shown to a model.
+
+    `hindsight_*` hold the messages of `train` and `validation` with the best action by value; of train only what was known before
+    validation began. `capped`: left out for `MOST_A_REGIME`; `redacted`: secrets taken out.
+    """
 
     train: tuple[dict[str, Any], ...]
     validation: tuple[dict[str, Any], ...]
     outcomes: tuple[dict[str, Any], ...]
     duplicates: int
+    values: tuple[dict[str, Any], ...] = ()
+    hindsight_train: tuple[dict[str, Any], ...] = ()
+    hindsight_validation: tuple[dict[str, Any], ...] = ()
+    capped: int = 0
+    redacted: int = 0
+    purged: int = 0
 
 
 def week_bounds(week: str) -> tuple[dt.datetime, dt.datetime]:
@@ -121,40 +138,85 @@ def weeks_between(start: dt.date, end: dt.date) -> list[str]:
 
 
 def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> Examples:
-    """Render, deduplicate and split a week's decisions.
+    """Render, deduplicate, cap and split a week's decisions.
 
-    The last fifth of the week's time is validation; of near-duplicates only the earliest stays, wherever it fell, so
-    that none stands on both sides.
+    The last fifth of the week's time is validation; of near-duplicates only the earliest stays, wherever it fell, also where it fell in an
+    earlier week, so that none stands on both sides.
     """
     start, end = week_bounds(week)
     boundary = start + (end - start) * (1 - VALIDATION_SHARE)
-    train: list[dict[str, Any]] = []
-    validation: list[dict[str, Any]] = []
+    some = sorted((d for d in decisions if d.at < end), key=_order)
+    seen = {_near_key(d) for d in some if d.at < start}
+    files: dict[str, list[dict[str, Any]]] = {f"{h}{split}": [] for h in ("", "hindsight_") for split in ("train", "validation")}
     outcomes: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    duplicates = 0
-    for decision in sorted((d for d in decisions if start <= d.at < end), key=_order):
+    values: list[dict[str, Any]] = []
+    regimes: Counter[str] = Counter()
+    duplicates = capped = redacted = purged = 0
+    for decision in (d for d in some if d.at >= start):
         key = _near_key(decision)
         if key in seen:
             duplicates += 1
             continue
         seen.add(key)
-        (train if decision.at < boundary else validation).append({"messages": _messages(decision, prompt)})
-        outcomes.append(
-            {
-                "id": key,
-                "split": "train" if decision.at < boundary else "validation",
-                "line": (len(train) if decision.at < boundary else len(validation)) - 1,
-                "decided_at": decision.at.isoformat(),
-                "strategy": decision.strategy,
-                "underlying": decision.underlying,
-                "regime": decision.regime,
-                "action": decision.action,
-                "outcome_coin": decision.outcome_coin,
-                "outcome_at": decision.outcome_at.isoformat() if decision.outcome_at else None,
+        if regimes[decision.regime] >= MOST_A_REGIME:
+            capped += 1
+            continue
+        regimes[decision.regime] += 1
+        split = "train" if decision.at < boundary else "validation"
+        question, answer, taken_out = _messages(decision, prompt)
+        redacted += taken_out
+        files[split].append({"messages": [*question, answer]})
+        about = {
+            "id": hashlib.sha256(f"{key} {decision.at.isoformat()}".encode()).hexdigest()[:24],
+            "split": split,
+            "line": len(files[split]) - 1,
+            "decided_at": decision.at.isoformat(),
+            "strategy": decision.strategy,
+            "underlying": decision.underlying,
+            "regime": decision.regime,
+            "action": decision.action,
+        }
+        known = {"outcome_coin": decision.outcome_coin, "outcome_at": decision.outcome_at.isoformat() if decision.outcome_at else None}
+        outcomes.append(about | known)
+        hindsight_line = None
+        if decision.values is not None and decision.known_at is not None:
+            if split == "train" and decision.known_at > boundary:
+                purged += 1  # its label would tell of the time that validates it
+            else:
+                later = files[f"hindsight_{split}"]
+                later.append({"messages": [*question, _answer(best_action(decision), _hindsight(decision))]})
+                hindsight_line = len(later) - 1
+        values.append(
+            about
+            | {
+                "near_key": key,
+                "actions": list(decision.actions),
+                "values": dict(decision.values) if decision.values is not None else None,
+                "known_at": decision.known_at.isoformat() if decision.known_at else None,
+                "hindsight_line": hindsight_line,
             }
         )
-    return Examples(tuple(train), tuple(validation), tuple(outcomes), duplicates)
+    return Examples(
+        outcomes=tuple(outcomes),
+        values=tuple(values),
+        duplicates=duplicates,
+        capped=capped,
+        redacted=redacted,
+        purged=purged,
+        **{name: tuple(lines) for name, lines in files.items()},
+    )
+
+
+def best_action(decision: Decision) -> str:
+    """The allowed action worth most over the horizon; of equals the one that trades nothing, then the first.
+
+    Raises:
+        DataError: its values are not known.
+    """
+    values = decision.values
+    if values is None:
+        raise DataError("the best action of a decision without values is not known", place=decision.at.isoformat())
+    return max(decision.actions, key=lambda a: (values[a], a in {"hold", "skip"}))
 
 
 def check_examples(examples: Examples, actions: Sequence[str]) -> None:
@@ -168,7 +230,7 @@ def check_examples(examples: Examples, actions: Sequence[str]) -> None:
 
     line_schema = Draft202012Validator(EXAMPLE_SCHEMA)
     answer_schema = Draft202012Validator(load_prompt(DECISION).response_schema)
-    for name, lines in (("train", examples.train), ("validation", examples.validation)):
+    for name, lines in _chat(examples):
         for number, line in enumerate(lines):
             problem = next(line_schema.iter_errors(line), None)
             if problem is None:
@@ -180,9 +242,11 @@ def check_examples(examples: Examples, actions: Sequence[str]) -> None:
                     )
             if problem is not None:
                 raise DataError(f"example breaks the chat schema: {problem.message}", place=f"{name} line {number}")
-    both = {_line(e) for e in examples.train} & {_line(e) for e in examples.validation}
-    if both:
-        raise DataError(f"{len(both)} examples stand in train and validation", remedy="deduplicate before the split")
+        if (size := sum(len(_line(e).encode()) + 1 for e in lines)) > MOST_BYTES:
+            raise DataError(f"{name} has {size} bytes, providers take {MOST_BYTES}")
+    failed = [leak for leak, result in leakage_checks(examples).items() if result != "passed"]
+    if failed:
+        raise DataError(f"examples leak: {'; '.join(failed)}", remedy="deduplicate and split by time")
 
 
 def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: Sequence[str]) -> Receipt:
@@ -208,7 +272,8 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
     folder = f"training/week={week}"
     contents = {f"{name}.jsonl": "".join(_line(e) + "\n" for e in lines) for name, lines in _files(examples)}
     digest = hashlib.sha256("".join(contents[n] for n in sorted(contents)).encode()).hexdigest()
-    datasheet = _datasheet(examples, week, prompt, digest, inputs)
+    datasheet = datasheet_of(examples, week, prompt, digest, inputs)
+    datasheet["drift"] = _drift(decisions, week)
     contents["datasheet.json"] = json.dumps(datasheet, indent=1, sort_keys=True) + "\n"
     records = []
     for name, text in contents.items():
@@ -221,6 +286,7 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
         "validation": len(examples.validation),
         "outcomes": sum(o["outcome_coin"] is not None for o in examples.outcomes),
         "duplicates": examples.duplicates,
+        "hindsight": len(examples.hindsight_train) + len(examples.hindsight_validation),
     }
     receipt = Receipt(STAGE, EVERYTHING, week, mark, counts, tuple(records), datasheet)
     write_receipt(lake, receipt)
@@ -228,30 +294,30 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
 
 
 def _files(examples: Examples) -> tuple[tuple[str, Sequence[dict[str, Any]]], ...]:
-    return ("train", examples.train), ("validation", examples.validation), ("outcomes", examples.outcomes)
+    return (*_chat(examples), ("outcomes", examples.outcomes), ("values", examples.values))
 
 
-def _datasheet(examples: Examples, week: str, prompt: Prompt, digest: str, inputs: Sequence[str]) -> dict[str, Any]:
-    count = {
-        name: dict(sorted(Counter(str(o[name]) for o in examples.outcomes).items()))
-        for name in ("action", "regime", "strategy", "underlying")
-    }
-    enough = len(examples.train) >= LEAST_EXAMPLES
-    return {
-        "week": week,
-        "sha256": digest,
-        "prompt": {"name": prompt.name, "sha256": prompt.sha256},
-        "label": "rule-based policy: the action the strategy's own rules took",
-        "split": f"by time: the last {VALIDATION_SHARE:.0%} of the week is validation",
-        "examples": {"train": len(examples.train), "validation": len(examples.validation), "near_duplicates_dropped": examples.duplicates},
-        "by": count,
-        "inputs": sorted(inputs),
-        "usable": enough,
-        "why_not": "" if enough else f"{len(examples.train)} training examples; fine-tuning takes at least {LEAST_EXAMPLES}",
-    }
+def _chat(examples: Examples) -> tuple[tuple[str, Sequence[dict[str, Any]]], ...]:
+    return (
+        ("train", examples.train),
+        ("validation", examples.validation),
+        ("hindsight_train", examples.hindsight_train),
+        ("hindsight_validation", examples.hindsight_validation),
+    )
 
 
-def _messages(decision: Decision, prompt: Prompt) -> list[dict[str, str]]:
+def _drift(decisions: Sequence[Decision], week: str) -> dict[str, Any]:
+    start, end = week_bounds(week)
+    now, before = ([d for d in decisions if low <= d.at < high] for low, high in ((start, end), (start - (end - start), start)))
+    columns = [
+        {name: [d.state.get(name) for d in some] for name, _, _ in SHOWN} | {"action": [d.action for d in some]} for some in (now, before)
+    ]
+    found = drift(columns[0], columns[1])
+    return {"against": f"{start - (end - start):%G-W%V}", "thresholds": {"some": SOME, "much": MUCH}, "by_feature": found}
+
+
+def _messages(decision: Decision, prompt: Prompt) -> tuple[list[dict[str, str]], dict[str, str], int]:
+    """The question, the rules' answer, and how many secrets were taken out of both."""
     variables = {
         "exchange": "Deribit",
         "currency": "USDC" if "_USDC" in decision.underlying else decision.underlying,
@@ -264,8 +330,22 @@ def _messages(decision: Decision, prompt: Prompt) -> list[dict[str, str]]:
         or "- none",
         "actions": ", ".join(decision.actions),
     }
-    answer = json.dumps({"action": decision.action, "rationale": decision.rationale})
-    return [*render(prompt, variables), {"role": "assistant", "content": answer}]
+    redacted = 0
+    for name, text in variables.items():
+        variables[name], count = redact(text)
+        redacted += count
+    rationale, count = redact(decision.rationale)
+    return render(prompt, variables), _answer(decision.action, rationale), redacted + count
+
+
+def _answer(action: str, rationale: str) -> dict[str, str]:
+    return {"role": "assistant", "content": json.dumps({"action": action, "rationale": rationale})}
+
+
+def _hindsight(decision: Decision) -> str:
+    """Words of a hindsight label: nothing but the state, for the reason lies in what came later."""
+    shown = [f"{label.split(',')[0]} {value:.4g}" for name, label, _ in SHOWN if (value := decision.state.get(name)) is not None]
+    return f"By {', '.join(shown[:4])}." if shown else "By the regime alone."
 
 
 def _near_key(decision: Decision) -> str:
@@ -278,5 +358,5 @@ def _order(decision: Decision) -> tuple[object, ...]:
     return decision.at, decision.underlying, decision.strategy, decision.action
 
 
-def _line(example: Mapping[str, Any]) -> str:
+def _line(example: object) -> str:
     return json.dumps(example, ensure_ascii=False, sort_keys=True)
