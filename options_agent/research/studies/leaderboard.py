@@ -63,13 +63,13 @@ def leaderboard(verdict: Verdict, *, title: str, described: Mapping[int, Mapping
     shown = [t for n, t in enumerate(ranked) if n < most or t.number == verdict.chosen]
     looks = f"{verdict.looks:,} looks, {verdict.measured:,} with returns that bear a number, on {verdict.days:,} days"
     figures = (
-        ("SPA p, consistent", _share(verdict.spa_consistent), "no trial is better than doing nothing (Hansen); decides"),
+        ("SPA p, consistent", _share(verdict.spa_consistent), "no trial is better than doing nothing (Hansen), by Sharpe ratio; decides"),
         (
             "SPA p, lower to upper",
             f"{_share(verdict.spa_lower)} to {_share(verdict.spa_upper)}",
             "the same, liberal and strict about poor trials",
         ),
-        ("reality check p", _share(verdict.reality_check), "the same on plain means (White)"),
+        ("reality check p", _share(verdict.reality_check), "the same by mean return (White); decides too"),
         ("probability of overfitting", _share(verdict.overfitting), "the best of one half of the time is below the median of the other"),
         ("mean block", f"{verdict.block:.1f} days", f"of the stationary bootstrap, {verdict.resamples:,} resamples"),
     )
