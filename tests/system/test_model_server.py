@@ -107,6 +107,19 @@ def test_refusals_are_the_protocols_own(client: OpenAI) -> None:
     impossible: Any = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"required": ["poem"]}}}
     with pytest.raises(openai.BadRequestError, match="cannot answer by this schema"):
         client.chat.completions.create(model="desk-rules", messages=messages, response_format=impossible)
+    open_ended: Any = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": {"type": "object", "properties": {}}}}
+    with pytest.raises(openai.BadRequestError, match="additionalProperties") as refused:
+        client.chat.completions.create(model="desk-rules", messages=messages, response_format=open_ended)
+    assert (refused.value.code, refused.value.param) == ("invalid_json_schema", "response_format")
+    for wrong in ({"n": 0}, {"max_tokens": "many"}, {"messages": []}, {"messages": [3]}):
+        with pytest.raises(openai.BadRequestError):
+            client.post("/chat/completions", body={"model": "desk-rules", "messages": messages} | wrong, cast_to=object)
+    with pytest.raises(openai.NotFoundError):
+        client.get("/nothing", cast_to=object)
+    with pytest.raises(openai.BadRequestError, match="n_epochs"):
+        client.fine_tuning.jobs.create(model="desk-rules", training_file=upload(client, b"{}"), hyperparameters={"n_epochs": 1000})
+    with pytest.raises(openai.BadRequestError, match="nothing with id"):
+        client.files.list(after="file-nothing")
     FAULTS.waiting += [(429, 0.1), (500, 0.1)]
     assert client.chat.completions.create(model="desk-rules", messages=messages).choices
     assert FAULTS.waiting == []
@@ -142,18 +155,26 @@ def test_a_job_truly_trains_and_its_model_answers_as_it_was_taught(client: OpenA
     steps = list(client.fine_tuning.jobs.checkpoints.list(job.id))
     assert [c.step_number for c in steps] == [120, 90, 60, 30]
     assert steps[0].metrics.valid_mean_token_accuracy is not None
-    assert steps[0].metrics.valid_mean_token_accuracy > 0.93
+    assert steps[0].metrics.valid_mean_token_accuracy > 0.95
+    assert client.files.content(job.result_files[0]).text.splitlines()[-1].startswith("120,")
+    ask: Any = {"messages": decision(0.8, 5)}
+    early = client.chat.completions.create(model=steps[-1].fine_tuned_model_checkpoint, **ask)
+    assert json.loads(early.choices[0].message.content or "")["action"] == "close"
+    assert client.models.delete(steps[-1].fine_tuned_model_checkpoint).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=steps[-1].fine_tuned_model_checkpoint, **ask)
 
 
 def test_a_job_that_cannot_train_says_why(client: OpenAI) -> None:
     good = chat_lines(20, 5).splitlines()
     unfinished = json.dumps({"messages": decision(0.1, 2)}).encode()
-    for data, why in (
-        (b"\n".join(good[:9]), "at least 10"),
-        (b"\n".join([*good, unfinished]), "line 21"),
-        (b"\n".join([good[0]] * 12), "nothing to learn"),
+    for data, other, why in (
+        (b"\n".join(good[:9]), None, "at least 10"),
+        (b"\n".join([*good, unfinished]), None, "line 21"),
+        (b"\n".join(good), b"\n".join(good[5:]), "15 examples stand in both"),
     ):
-        job = waited(client, client.fine_tuning.jobs.create(model="desk-rules", training_file=upload(client, data)).id)
+        files: Any = {"training_file": upload(client, data)} | ({"validation_file": upload(client, other)} if other else {})
+        job = waited(client, client.fine_tuning.jobs.create(model="desk-rules", **files).id)
         assert job.status == "failed"
         assert job.error is not None
         assert why in str(job.error.message)
@@ -161,16 +182,21 @@ def test_a_job_that_cannot_train_says_why(client: OpenAI) -> None:
 
 
 def test_a_job_can_be_paused_resumed_and_cancelled_in_the_middle(client: OpenAI) -> None:
-    file = upload(client, chat_lines(600, 6))
-    long: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 40}}}
+    file = upload(client, chat_lines(60, 6))
+    long: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 50}}}
     job = client.fine_tuning.jobs.create(model="desk-rules", training_file=file, method=long)
     waited(client, job.id, until=("running",))
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
     client.fine_tuning.jobs.resume(job.id)
-    waited(client, job.id, until=("running",))
+    while not (reached := list(client.fine_tuning.jobs.checkpoints.list(job.id))):
+        time.sleep(0.05)
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
-    time.sleep(0.3)
-    assert client.fine_tuning.jobs.retrieve(job.id).status == "cancelled"
+    time.sleep(0.5)
+    found = client.fine_tuning.jobs.retrieve(job.id)
+    assert (found.status, found.fine_tuned_model) == ("cancelled", None)
+    assert reached[-1].step_number == 500
+    assert len(list(client.fine_tuning.jobs.checkpoints.list(job.id))) < 4
+    assert not [m.id for m in client.models.list() if job.id[6:14] in m.id and "ckpt" not in m.id]
     with pytest.raises(openai.BadRequestError, match="already cancelled"):
         client.fine_tuning.jobs.cancel(job.id)
 
@@ -188,6 +214,37 @@ def test_a_batch_is_answered_by_custom_id_in_any_order(client: OpenAI) -> None:
     out = [json.loads(line) for line in client.files.content(str(found.output_file_id)).text.splitlines()]
     assert {o["custom_id"] for o in out} == {f"d{n}" for n in range(5)}
     assert [o["custom_id"] for o in out] != [f"d{n}" for n in range(5)]
+
+
+def test_a_batch_that_cannot_be_read_fails_and_a_cancelled_one_keeps_what_it_has(client: OpenAI) -> None:
+    body = {"model": "desk-rules", "messages": decision(0.9, 3)}
+    lines = [{"custom_id": f"d{n}", "method": "POST", "url": "/v1/chat/completions", "body": body} for n in range(2000)]
+
+    def batch(requests: list[dict[str, Any]]) -> Any:
+        file = upload(client, "\n".join(map(json.dumps, requests)).encode(), "batch")
+        return client.batches.create(input_file_id=file, endpoint="/v1/chat/completions", completion_window="24h")
+
+    twice = batch([lines[0], lines[0]])
+    while (found := client.batches.retrieve(twice.id)).status != "failed":
+        time.sleep(0.02)
+    assert [e.line for e in found.errors.data] == [2]
+    long = batch(lines)
+    client.batches.cancel(long.id)
+    while (found := client.batches.retrieve(long.id)).status != "cancelled":
+        time.sleep(0.02)
+    assert found.request_counts.completed < 2000
+    with pytest.raises(openai.BadRequestError, match="already cancelled"):
+        client.batches.cancel(long.id)
+
+
+def test_of_two_servers_over_one_folder_one_trains_and_both_cancel(tmp_path: Path) -> None:
+    first, second = (OpenAI(base_url=start_model_server(tmp_path), api_key="none") for _ in range(2))
+    long: Any = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 40}}}
+    for one, other in ((first, second), (second, first)):
+        job = one.fine_tuning.jobs.create(model="desk-rules", training_file=upload(one, chat_lines(50, 9)), method=long)
+        waited(other, job.id, until=("running",))
+        assert other.fine_tuning.jobs.cancel(job.id).status == "cancelled"
+        assert [e.message for e in one.fine_tuning.jobs.list_events(job.id)].count("The job has started") == 1
 
 
 def test_killed_in_the_middle_of_a_job_the_next_server_ends_it(tmp_path: Path) -> None:
