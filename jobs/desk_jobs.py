@@ -10,6 +10,7 @@ from assets.backtests import backtest_results, joint_book, regime_performance, s
 from assets.harvest import harvest_gaps, option_quotes
 from assets.quality import CLEAN, QUARANTINED, quality_report
 from assets.regimes import market_regimes
+from assets.research import pnl_attribution, study_trials
 from assets.training import prompt_versions, training_examples
 from dagster_project.partitions import strategies, strategy_and_underlying
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
@@ -61,6 +62,18 @@ comparison_job = dg.define_asset_job(
     description="Strategies by regime, as joint books and side by side; prompts into the registry.",
     selection=dg.AssetSelection.assets(regime_performance, joint_book, strategy_comparison, prompt_versions),
     tags=TAGS,
+)
+attribution_job = dg.define_asset_job(
+    "attribution",
+    description="Where the P&L of every current backtest came from.",
+    selection=dg.AssetSelection.assets(pnl_attribution),
+    tags=TAGS,
+)
+studies_job = dg.define_asset_job(
+    "studies",
+    description="Declared studies, to their end or their budget; goes on where it was left. Launch it in the evening.",
+    selection=dg.AssetSelection.assets(study_trials),
+    tags=TAGS | {"dagster/max_runtime": "43200"},
 )
 training_job = dg.define_asset_job(
     "weekly_training",
@@ -175,6 +188,8 @@ JOBS: Final[list[Any]] = [  # of definitions and of selections that become defin
     backtests_job,
     comparison_job,
     training_job,
+    attribution_job,
+    studies_job,
     storage_upkeep,
     restore_drill,
 ]

@@ -30,6 +30,8 @@ ASSETS = {
     "regime_performance": "backtests",
     "joint_book": "backtests",
     "strategy_comparison": "backtests",
+    "pnl_attribution": "research",
+    "study_trials": "research",
     "training_examples": "training",
     "prompt_versions": "training",
 }
