@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from options_agent.llm.training import Decision, write_week
 from options_agent.llm.values import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from options_agent.lake.receipts import Receipt
     from options_agent.settings import Settings
@@ -66,7 +67,7 @@ def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
     rows = load_table(path, "decisions")
     worth = _worth(report, settings)
     outcome = {t["trade"]: (t["profit_coin"], t["closed_at"]) for t in load_table(path, "trades").to_pylist() if t["closed_at"] is not None}
-    regimes = _regimes_at(regime_labels(open_lake(settings), report["underlying"]), rows)
+    regimes = regimes_at(regime_labels(open_lake(settings), report["underlying"]), rows)
     found = []
     for row, regime in zip(rows.to_pylist(), regimes, strict=True):
         if row["action"] not in ALLOWED or row["reason"] in _NO_CHOICE:
@@ -74,16 +75,8 @@ def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
         found_worth = worth(row)
         profit, known = outcome.get(row["trade"], (None, None))
         found.append(
-            Decision(
-                at=row["ts"],
-                underlying=report["underlying"],
-                strategy=report["strategy"]["name"],
-                rules=report["strategy"]["in_words"],
-                regime=regime,
-                actions=ALLOWED[row["action"]],
-                action=row["action"],
-                rationale=_rationale(row),
-                state={name: row[name] for name in _STATE},
+            replace(
+                decision_of_row(row, report["strategy"]["name"], report["strategy"]["in_words"], report["underlying"], regime),
                 outcome_coin=profit,
                 outcome_at=known,
                 values=found_worth[0] if found_worth else None,
@@ -91,6 +84,25 @@ def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:
             )
         )
     return found
+
+
+def decision_of_row(row: Mapping[str, Any], strategy: str, rules: str, underlying: str, regime: str) -> Decision:
+    """A row of a decision table as a model is shown it; nothing of what came of it is in it.
+
+    Args:
+        strategy, rules: name and rules in words. regime: last known at the time.
+    """
+    return Decision(
+        at=row["ts"],
+        underlying=underlying,
+        strategy=strategy,
+        rules=rules,
+        regime=regime,
+        actions=ALLOWED[row["action"]],
+        action=row["action"],
+        rationale=_rationale(row),
+        state={name: row[name] for name in _STATE},
+    )
 
 
 def _worth(report: dict[str, Any], settings: Settings) -> Callable[[dict[str, Any]], tuple[dict[str, float], dt.datetime] | None]:
@@ -107,13 +119,13 @@ def _worth(report: dict[str, Any], settings: Settings) -> Callable[[dict[str, An
     return lambda row: values_of(row, sold=legs[0]["side"] == "sell", history=history, prepared=prepared)
 
 
-def _rationale(row: dict[str, Any]) -> str:
+def _rationale(row: Mapping[str, Any]) -> str:
     shown = [f"{name} {row[name]:.4g}" for name in ("delta", "dte", "bid", "ask", "unrealised") if row[name] is not None]
     why = _WHY.get(row["reason"], row["reason"])
     return f"{why[0].upper()}{why[1:]}" + (f" ({', '.join(shown)})." if shown else ".")
 
 
-def _regimes_at(labels: pa.Table, rows: pa.Table) -> Sequence[str]:
+def regimes_at(labels: pa.Table, rows: pa.Table) -> Sequence[str]:
     """The regime last known at each decision."""
     if labels.num_rows == 0:
         return ["unknown"] * rows.num_rows

@@ -146,14 +146,14 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
     start, end = week_bounds(week)
     boundary = start + (end - start) * (1 - VALIDATION_SHARE)
     some = sorted((d for d in decisions if d.at < end), key=_order)
-    seen = {_near_key(d) for d in some if d.at < start}
+    seen = {near_key(d) for d in some if d.at < start}
     files: dict[str, list[dict[str, Any]]] = {f"{h}{split}": [] for h in ("", "hindsight_") for split in ("train", "validation")}
     outcomes: list[dict[str, Any]] = []
     values: list[dict[str, Any]] = []
     regimes: Counter[str] = Counter()
     duplicates = capped = redacted = purged = 0
     for decision in (d for d in some if d.at >= start):
-        key = _near_key(decision)
+        key = near_key(decision)
         if key in seen:
             duplicates += 1
             continue
@@ -163,7 +163,7 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
             continue
         regimes[decision.regime] += 1
         split = "train" if decision.at < boundary else "validation"
-        question, answer, taken_out = _messages(decision, prompt)
+        question, answer, taken_out = chat_messages(decision, prompt)
         redacted += taken_out
         files[split].append({"messages": [*question, answer]})
         about = {
@@ -316,7 +316,7 @@ def _drift(decisions: Sequence[Decision], week: str) -> dict[str, Any]:
     return {"against": f"{start - (end - start):%G-W%V}", "thresholds": {"some": SOME, "much": MUCH}, "by_feature": found}
 
 
-def _messages(decision: Decision, prompt: Prompt) -> tuple[list[dict[str, str]], dict[str, str], int]:
+def chat_messages(decision: Decision, prompt: Prompt) -> tuple[list[dict[str, str]], dict[str, str], int]:
     """The question, the rules' answer, and how many secrets were taken out of both."""
     variables = {
         "exchange": "Deribit",
@@ -348,7 +348,8 @@ def _hindsight(decision: Decision) -> str:
     return f"By {', '.join(shown[:4])}." if shown else "By the regime alone."
 
 
-def _near_key(decision: Decision) -> str:
+def near_key(decision: Decision) -> str:
+    """What near-duplicates share, and an example's id."""
     state = [None if (v := decision.state.get(name)) is None else round(v, digits) for name, _, digits in SHOWN]
     text = json.dumps([decision.strategy, decision.underlying, decision.regime, decision.action, decision.actions, state])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
