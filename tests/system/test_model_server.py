@@ -116,6 +116,8 @@ def test_refusals_are_the_protocols_own(client: OpenAI) -> None:
             client.post("/chat/completions", body={"model": "desk-rules", "messages": messages} | wrong, cast_to=object)
     with pytest.raises(openai.NotFoundError):
         client.get("/nothing", cast_to=object)
+    with pytest.raises(openai.PermissionDeniedError, match="evil"):
+        client.with_options(default_headers={"Host": "evil.example"}).models.list()
     with pytest.raises(openai.BadRequestError, match="n_epochs"):
         client.fine_tuning.jobs.create(model="desk-rules", training_file=upload(client, b"{}"), hyperparameters={"n_epochs": 1000})
     with pytest.raises(openai.BadRequestError, match="nothing with id"):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MOST_BYTES: Final = 512 * 1024 * 1024
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 MOST_TOKENS, MOST_CHOICES = 1_000_000, 128
 PURPOSES: Final = ("fine-tune", "batch", "assistants", "vision", "user_data", "evals")
 
@@ -84,6 +85,8 @@ class _Server:
     async def refusals(self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         """Keys, planned faults, and every error in the protocol's envelope."""
         try:
+            if request.url.host not in LOOPBACK:  # a page in a browser may have a name of its own resolve to this machine
+                raise WireError(403, f"this server answers to 127.0.0.1, not to {request.url.host!r}")
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
             if self.api_key is not None and not hmac.compare_digest(given, self.api_key):
                 raise WireError(401, "Incorrect API key provided.", code="invalid_api_key")
@@ -174,6 +177,8 @@ class _Server:
                 name, data = part.filename or "file", bytes(await part.read(decode=False))  # type: ignore[union-attr]
         if data is None or not purpose:
             raise WireError(400, "file and purpose are asked for", param="file" if data is None else "purpose")
+        if len(data) > MOST_BYTES:
+            raise WireError(413, f"a file has at most {MOST_BYTES:,} bytes", param="file")
         if purpose not in PURPOSES:
             raise WireError(400, f"{purpose!r} is not one of {', '.join(PURPOSES)}", param="purpose")
         return web.json_response(self.store.add_file(name, purpose, data))
