@@ -1,6 +1,9 @@
 """Stage training: decisions as examples, and the prompts they are rendered with."""
 
+from typing import Literal
+
 import dagster as dg
+from pydantic import Field
 
 from assets.backtests import backtest_results
 from assets.shared import ONE_RUN, OWNERS, counts, each_partition
@@ -29,6 +32,48 @@ def training_examples(context: dg.AssetExecutionContext, desk: Desk) -> dg.Mater
             {**counts(receipt), "sha256": receipt.details["sha256"], "datasheet": receipt.details}, partition_key=key
         )
     return dg.MaterializeResult()
+
+
+class FineTuning(dg.Config):
+    """What to train on and from."""
+
+    weeks: list[str] = Field(default=[], description="ISO weeks; all that are written by default")
+    label: Literal["expert", "hindsight"] = Field(default="expert", description="what an example answers with")
+    base: str = Field(default="desk-rules", description="model to start from")
+
+
+@dg.asset(
+    deps=[dg.AssetDep(training_examples, partition_mapping=dg.AllPartitionMapping())],
+    group_name="training",
+    owners=OWNERS,
+    kinds={"python", "openai"},
+)
+def fine_tuned_model(context: dg.AssetExecutionContext, config: FineTuning, desk: Desk) -> dg.MaterializeResult:
+    """A model fine-tuned on weeks of decisions, the latest held out; `options-agent train` is the same.
+
+    Lies on the model server; the job in `{home}/models/{network}/tunes`. Half a minute on two cores with the embedded server.
+    """
+    from options_agent.llm.fine_tuning import fine_tune
+    from options_agent.llm.shutdowns import alarm_shutdowns
+
+    settings = desk.settings()
+    ending = alarm_shutdowns(settings, (config.base,))
+    tune = fine_tune(settings, config.weeks or None, label=config.label, base=config.base, progress=context.log.info)
+    if tune.status != "succeeded":
+        raise dg.Failure(f"job {tune.job} {tune.status}: {tune.reason}", allow_retries=False)
+    return dg.MaterializeResult(
+        metadata={
+            "model": tune.model,
+            "data_sha256": tune.data_sha256,
+            "job": tune.job,
+            "examples": tune.examples,
+            "weeks": ", ".join(tune.weeks),
+            "held_out": ", ".join(tune.held_out),
+            "metrics": dict(tune.metrics),
+            "datasheet": tune.datasheet,
+            "ending": ", ".join(f"{e.what} on {e.on}" for e in ending),
+        }
+    )
 
 
 @dg.asset(group_name="training", owners=OWNERS, kinds={"mlflow", "markdown"})

@@ -7,6 +7,7 @@ weeks a model learns from is in `training_sets`; when hosted offers end is in `s
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import time
@@ -123,21 +124,31 @@ def cancel(settings: Settings, job: str, reason: str = "cancelled on the termina
     if tune.status in OVER:
         return tune
     if tune.job:
-        with _told("cancel the job"):
+        write_json(_why_cancelled(settings, tune.job), reason)  # in a file of its own: whoever follows the job writes its state
+        with told("cancel the job"):
             client = openai_client(settings)
             if client.fine_tuning.jobs.retrieve(tune.job).status not in OVER:
                 client.fine_tuning.jobs.cancel(tune.job)
             ended = client.fine_tuning.jobs.retrieve(tune.job)
-        return _write(settings, _as_on_server(tune, ended, reason))
+        return _write(settings, _as_on_server(settings, tune, ended))
     return _write(settings, replace(tune, status="cancelled", reason=reason))
 
 
 def _submit(settings: Settings, tune: Tune, data: TrainingSet) -> Tune:
     """The job on the server: the one known, the one found by its key, or a new one; its id is kept before anything waits for it."""
-    if tune.job:
-        return tune
+    with _alone(settings, tune.key):
+        tune = tune if tune.job else _submitted_meanwhile(settings, tune)
+        return tune if tune.job else _submit_alone(settings, tune, data)
+
+
+def _submitted_meanwhile(settings: Settings, tune: Tune) -> Tune:
+    there = _read(settings, tune.key)
+    return there if there is not None and there.job and there.status not in OVER else tune
+
+
+def _submit_alone(settings: Settings, tune: Tune, data: TrainingSet) -> Tune:
     _write(settings, tune)  # killed from here on, the next call looks on the server first
-    with _told("submit the job"):
+    with told("submit the job"):
         client = openai_client(settings)
         former = {t.job for t in tunes(settings) if t.job} | _ended(settings, tune.key)
         found = next(
@@ -160,19 +171,19 @@ def _follow(settings: Settings, tune: Tune, progress: Callable[[str], None] | No
     """Wait for the end, telling each event once, also across processes."""
     client, pause = openai_client(settings), _POLL_SECONDS[0]
     while True:
-        with _told("follow the job"):
+        with told("follow the job"):
             job = client.fine_tuning.jobs.retrieve(tune.job)
             events = list(client.fine_tuning.jobs.list_events(tune.job, limit=100))
         for event in events[::-1][tune.events_seen :]:  # the protocol lists the newest first
             if progress is not None:
                 progress(event.message)
-        tune = _as_on_server(replace(tune, events_seen=max(tune.events_seen, len(events))), job)
+        tune = _as_on_server(settings, replace(tune, events_seen=max(tune.events_seen, len(events))), job)
         if tune.status in OVER:
             break
         _write(settings, tune)
         time.sleep(pause)
         pause = min(pause * 1.5, _POLL_SECONDS[1])
-    with _told("read the checkpoints"):
+    with told("read the checkpoints"):
         checkpoints = sorted(client.fine_tuning.jobs.checkpoints.list(tune.job), key=lambda c: c.step_number)
     if checkpoints:
         metrics = {name: float(v) for name, v in checkpoints[-1].metrics.to_dict().items() if isinstance(v, (int, float))}
@@ -182,20 +193,23 @@ def _follow(settings: Settings, tune: Tune, progress: Callable[[str], None] | No
     return _write(settings, tune)
 
 
-def _as_on_server(tune: Tune, job: Any, reason: str = "") -> Tune:
+def _as_on_server(settings: Settings, tune: Tune, job: Any) -> Tune:
     status: Status = job.status if job.status in OVER else "running" if job.status == "running" else "queued"
+    reason, told_why = "", _why_cancelled(settings, tune.job)
     if status == "failed":
         reason = (job.error.message if job.error else "") or "the server gives no reason"
     elif status == "cancelled":
-        reason = reason or tune.reason or "cancelled on the server"
-    elif status == "succeeded":
-        reason = ""
+        reason = json.loads(told_why.read_text(encoding="utf-8")) if told_why.is_file() else "cancelled on the server"
     return replace(tune, status=status, reason=reason, model=job.fine_tuned_model or "", trained_tokens=job.trained_tokens or 0)
 
 
 def _folder(settings: Settings) -> Path:
     # not `jobs`: there the embedded server keeps its own
     return settings.home / "models" / settings.network / "tunes"
+
+
+def _why_cancelled(settings: Settings, job: str) -> Path:
+    return _folder(settings) / "cancelled" / f"{job}.json"
 
 
 def _read(settings: Settings, key: str) -> Tune | None:
@@ -229,7 +243,17 @@ def _remember_ended(settings: Settings, tune: Tune) -> None:
 
 
 @contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
+def _alone(settings: Settings, key: str) -> Iterator[None]:
+    """Two commands at once submit one job; the kernel's lock ends with its process."""
+    folder = _folder(settings) / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / key).open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
     """Errors of the official client in the desk's words; only `llm.client` may import them."""
     try:
         yield
