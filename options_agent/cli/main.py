@@ -27,6 +27,7 @@ from options_agent.cli import (
     strategies,
     study,
     sweep,
+    train,
 )
 from options_agent.errors import OptionsAgentError
 
@@ -50,6 +51,7 @@ app.command(name="history")(history.history_command)
 app.command(name="joint")(joint.joint_command)
 app.command(name="quality")(quality.quality_command)
 app.command(name="sweep")(sweep.sweep_command)
+app.command(name="train")(train.train_command)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")
