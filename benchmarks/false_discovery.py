@@ -1,6 +1,6 @@
 """How often a study finds what is not there, and how often what is. Run `python benchmarks/false_discovery.py`.
 
-Some ten CPU minutes, nearly all of it for making the synthetic markets; their trials are kept in a folder, so that a statistic
+Some fifteen CPU minutes, nearly all of it for making the synthetic markets; their trials are kept in a folder, so that a statistic
 that changed is measured again in one.
 """
 
