@@ -34,6 +34,7 @@ ASSETS = {
     "study_trials": "research",
     "training_examples": "training",
     "prompt_versions": "training",
+    "fine_tuned_model": "training",
 }
 MOST_LINES = 30
 
