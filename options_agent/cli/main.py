@@ -11,10 +11,13 @@ from typing import Annotated
 import typer
 
 from options_agent.cli import (
+    ab,
     alerts,
     archive,
+    attribute,
     backfill,
     compare,
+    evaluate,
     exchange,
     fees,
     harvest,
@@ -42,9 +45,11 @@ app = typer.Typer(
     epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
 )
 app.command(name="import")(imports.import_command)
+app.command(name="attribute")(attribute.attribute_command)
 app.command(name="backfill")(backfill.backfill_command)
 app.command(name="agreement")(backfill.agreement_command)
 app.command(name="compare")(compare.compare_command)
+app.command(name="evaluate")(evaluate.evaluate_command)
 app.command(name="fees")(fees.fees_command)
 app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
@@ -52,6 +57,7 @@ app.command(name="joint")(joint.joint_command)
 app.command(name="quality")(quality.quality_command)
 app.command(name="sweep")(sweep.sweep_command)
 app.command(name="train")(train.train_command)
+app.add_typer(ab.app, name="ab")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(exchange.app, name="exchange")

@@ -93,7 +93,8 @@ def complete(
     bound = Used(sum(len(m["content"].encode()) + FRAME_TOKENS for m in plain) + len(json.dumps(schema or {})), max_tokens)
     reservation = reserve(settings, feature, asked, prompt, cost_usd(asked, bound, settings), plain)
     options = _options(settings, asked, schema, max_tokens, temperature, seed)
-    _PACE.wait(settings.language_model.requests_per_minute)
+    if not _is_here(settings.language_model):
+        _PACE.wait(settings.language_model.requests_per_minute)
     began = time.monotonic()
     try:
         reply = openai_client(settings).chat.completions.create(model=asked, messages=plain, **options)  # type: ignore[arg-type]
@@ -186,6 +187,11 @@ def _options(
 def _is_openai(chosen: LanguageModelSettings) -> bool:
     host = urlsplit(chosen.base_url or "").hostname or ""
     return host == "openai.com" or host.endswith(".openai.com")
+
+
+def _is_here(chosen: LanguageModelSettings) -> bool:
+    """Whether the model runs on this machine: nobody limits it."""
+    return (urlsplit(chosen.base_url).hostname if chosen.base_url else "localhost") in {"localhost", "127.0.0.1", "::1"}
 
 
 def _used(reply: Any, bound: Used) -> Used:

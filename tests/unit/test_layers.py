@@ -24,7 +24,7 @@ LAYERS = (
     ("tracking",),
     ("backtest", "regimes", "risk"),
     ("alerts", "exchange"),
-    ("strategies", "quality", "market"),
+    ("strategies", "quality", "market", "journal"),
     ("pricing", "lake"),
     ("dictionary",),
     ("contracts", "quotes", "series", "settings", "progress", "durable", "errors"),
