@@ -51,3 +51,22 @@ def study_trials(desk: Desk, config: StudyConfig) -> dg.MaterializeResult:
         told = "-" if found is None else found.words
         rows.append(dg.TableRecord({"study": name, "state": ended.why, "looks": ended.state.looks, **numbers, "verdict": told}))
     return dg.MaterializeResult(metadata={"studies": len(rows), "leaderboards": dg.MetadataValue.table(rows) if rows else "none declared"})
+
+
+@dg.asset(group_name="research", owners=OWNERS, kinds={"python", "jsonl"})
+def ab_tests(desk: Desk) -> dg.MaterializeResult:
+    """Every declared comparison of live (paper) books, looked at once more: intervals that stay valid however often one looks."""
+    from options_agent.errors import DataError
+    from options_agent.research.ab.declaration import comparisons, load
+    from options_agent.research.ab.report import words, write_report
+
+    settings, rows = desk.settings(), []
+    for name in comparisons(settings):
+        one = load(name, settings)
+        try:
+            found, path = write_report(one, settings)
+        except DataError as error:
+            rows.append(dg.TableRecord({"comparison": name, "verdict": "cannot be judged", "says": str(error), "report": "-"}))
+            continue
+        rows += [dg.TableRecord({"comparison": name, "verdict": s.verdict, "says": words(s, one), "report": str(path)}) for s in found]
+    return dg.MaterializeResult(metadata={"comparisons": len(rows), "standings": dg.MetadataValue.table(rows) if rows else "none declared"})

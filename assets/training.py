@@ -76,6 +76,60 @@ def fine_tuned_model(context: dg.AssetExecutionContext, config: FineTuning, desk
     )
 
 
+class EvaluationConfig(dg.Config):
+    """How much is asked, and what of the challenger."""
+
+    most: int = Field(default=400, description="held-out decisions at most")
+    margin: float = Field(default=0.0, description="how much less regret than the champion, coin a decision")
+    promote: bool = Field(default=True, description="make the challenger champion where the gate lets it pass")
+
+
+@dg.asset(deps=[fine_tuned_model], group_name="training", owners=OWNERS, kinds={"python", "openai", "mlflow"})
+def model_evaluation(context: dg.AssetExecutionContext, config: EvaluationConfig, desk: Desk) -> dg.MaterializeResult:
+    """Base, trained, rule-based and never-trading on the same held-out decisions: regret, agreement, P&L played; and the gate.
+
+    In MLflow a run a model below experiment `{network}/evaluation`; `options-agent evaluate` is the same.
+    """
+    from options_agent.llm.evaluation.evaluate import evaluate, promote_model
+    from options_agent.llm.evaluation.gate import Gate
+    from options_agent.llm.evaluation.scores import as_row
+
+    settings = desk.settings()
+    found = evaluate(settings, most=config.most, gate=Gate(margin=config.margin), progress=context.log.info)
+    passed = found.passage is not None and found.passage.passed
+    champion = promote_model(settings, found) if passed and config.promote else found.champion
+    scores = dg.MetadataValue.table([dg.TableRecord(as_row(s)) for s in found.scores])
+    lacking = "; ".join(found.passage.lacking) if found.passage is not None else "no challenger"
+    gate = "passed" if passed else lacking
+    told: dict[str, dg.RawMetadataValue] = {
+        "decisions": found.decisions,
+        "weeks": ", ".join(found.weeks),
+        "champion": champion,
+        "gate": gate,
+    }
+    return dg.MaterializeResult(metadata={**told, "scores": scores, "report": dg.MetadataValue.path(found.report)})
+
+
+@dg.asset(group_name="training", owners=OWNERS, kinds={"python", "mlflow"})
+def language_model_spend(desk: Desk) -> dg.MaterializeResult:
+    """What calls of language models cost, by feature and model; sends the traces that wait and watches the budgets (alert at 80 %)."""
+    from options_agent.errors import ServiceError, SettingsError
+    from options_agent.llm.spend import spent
+    from options_agent.llm.spend_watch import watch_budgets
+    from options_agent.llm.traces import send_traces
+
+    settings = desk.settings()
+    try:
+        traces: int | str = send_traces(settings)
+    except (ServiceError, SettingsError) as error:
+        traces = str(error)
+    rows = [dg.TableRecord(row) for row in spent(settings, ("feature", "model"))]
+    total = sum(row["cost_usd"] for row in spent(settings))
+    near = ", ".join(watch_budgets(settings)) or "-"
+    told: dict[str, dg.RawMetadataValue] = {"usd": total, "traces_sent": traces, "nearly_used": near}
+    return dg.MaterializeResult(metadata={**told, "by": dg.MetadataValue.table(rows) if rows else "no call yet"})
+
+
 @dg.asset(group_name="training", owners=OWNERS, kinds={"mlflow", "markdown"})
 def prompt_versions(desk: Desk) -> dg.MaterializeResult:
     """Prompts of `options_agent/llm/prompts` in MLflow's registry: a changed file is a new version; the first is champion."""

@@ -1,7 +1,8 @@
 """How often a comparison errs and how often it sees what is there, looked at every day: mSPRT beside a t-test that is peeked at.
 
-`python benchmarks/ab_power.py [--tests 2000] [--write]`. Daily differences of books are simulated with memory (AR 0.15), heavy tails (Student t of 4)
-and clustered volatility (GARCH 0.08, 0.9); the variance is measured on a shadow period of `--shadow` days, as the product does.
+`python benchmarks/ab_power.py [--tests 2000] [--write]`. Daily differences of books are simulated with memory (AR 0.15), heavy tails
+(Student t of 4) and clustered volatility (GARCH 0.08, 0.9); the variance is measured on a shadow period of `--shadow` days, as the
+product does.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from options_agent.research.ab.sequential import SAFETY, always_valid_p, long_run_variance, mixing_for
+from options_agent.research.ab.sequential import always_valid_p, mixing_for, variances
 
 DAILY = 0.004  # deviation of a day's difference
 LEAST_DAYS = 14
@@ -54,8 +55,8 @@ def main() -> None:
         effect = sharpe / math.sqrt(365) * DAILY
         found, days, peeked = 0, [], 0
         for row in whole:
-            variance = SAFETY * long_run_variance(row[: arguments.shadow])
             test = row[arguments.shadow :] + effect
+            variance = variances(row[: arguments.shadow], test)
             crossed = np.flatnonzero(always_valid_p(test, variance, mixing_for(2 / math.sqrt(365) * DAILY)) <= 0.05)
             crossed = crossed[crossed >= LEAST_DAYS - 1] if crossed.size else crossed
             found += bool(crossed.size)
@@ -69,9 +70,8 @@ def main() -> None:
         row["median_days"] = float(np.median(days)) if days else None
         rows.append(row)
         low, high = row["interval"]  # type: ignore[misc]
-        print(
-            f"Sharpe {sharpe:3.1f}: mSPRT {found / n:6.1%} ({low:.1%} to {high:.1%}), t-test peeked at {peeked / n:6.1%}, median day {row['median_days']}"
-        )
+        told = f"mSPRT {found / n:6.1%} ({low:.1%} to {high:.1%}), t-test peeked at {peeked / n:6.1%}, median day {row['median_days']}"
+        print(f"Sharpe {sharpe:3.1f}: {told}")
     if arguments.write:
         path = Path(__file__).parent / "results" / "ab_power.json"
         path.write_text(json.dumps({"days": arguments.days, "shadow": arguments.shadow, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -10,8 +10,8 @@ from assets.backtests import backtest_results, joint_book, regime_performance, s
 from assets.harvest import harvest_gaps, option_quotes
 from assets.quality import CLEAN, QUARANTINED, quality_report
 from assets.regimes import market_regimes
-from assets.research import pnl_attribution, study_trials
-from assets.training import prompt_versions, training_examples
+from assets.research import ab_tests, pnl_attribution, study_trials
+from assets.training import fine_tuned_model, language_model_spend, model_evaluation, prompt_versions, training_examples
 from dagster_project.partitions import strategies, strategy_and_underlying
 from jobs.storage_jobs import drill_monthly, restore_drill, storage_upkeep, upkeep_nightly
 from options_agent.settings import LIVE_SOURCES, load_settings
@@ -61,6 +61,18 @@ comparison_job = dg.define_asset_job(
     "comparison",
     description="Strategies by regime, as joint books and side by side; prompts into the registry.",
     selection=dg.AssetSelection.assets(regime_performance, joint_book, strategy_comparison, prompt_versions),
+    tags=TAGS,
+)
+refresh_job = dg.define_asset_job(
+    "weekly_refresh",
+    description="A model trained on the weeks so far, judged on those it did not see, and promoted past the gate only.",
+    selection=dg.AssetSelection.assets(fine_tuned_model, model_evaluation),
+    tags=TAGS,
+)
+watch_job = dg.define_asset_job(
+    "language_model_watch",
+    description="Spend of language models, its traces and budgets, and the comparisons of live books.",
+    selection=dg.AssetSelection.assets(language_model_spend, ab_tests),
     tags=TAGS,
 )
 attribution_job = dg.define_asset_job(
@@ -171,6 +183,22 @@ comparison_nightly = dg.ScheduleDefinition(
 )
 
 
+refresh_weekly = dg.ScheduleDefinition(
+    name="refresh_weekly",
+    job=refresh_job,
+    cron_schedule="0 3 * * 1",
+    description="A model of the weeks so far, judged on those it did not see.",
+    **_ON,
+)
+watch_hourly = dg.ScheduleDefinition(
+    name="watch_hourly",
+    job=watch_job,
+    cron_schedule="50 * * * *",
+    description="Spend and its budgets, traces that wait, comparisons of live books.",
+    **_ON,
+)
+
+
 @dg.schedule(job=training_job, cron_schedule="0 2 * * 1", description="The ISO week that ended last night.", **_ON)
 def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """The ISO week that ended last night."""
@@ -190,6 +218,8 @@ JOBS: Final[list[Any]] = [  # of definitions and of selections that become defin
     training_job,
     attribution_job,
     studies_job,
+    refresh_job,
+    watch_job,
     storage_upkeep,
     restore_drill,
 ]
@@ -201,6 +231,8 @@ SCHEDULES = [
     backtests_nightly,
     comparison_nightly,
     training_weekly,
+    refresh_weekly,
+    watch_hourly,
     upkeep_nightly,
     drill_monthly,
 ]

@@ -27,6 +27,7 @@ from options_agent.cli import (
     model,
     prompts,
     quality,
+    spend,
     strategies,
     study,
     sweep,
@@ -55,6 +56,7 @@ app.command(name="harvest")(harvest.harvest_command)
 app.command(name="history")(history.history_command)
 app.command(name="joint")(joint.joint_command)
 app.command(name="quality")(quality.quality_command)
+app.command(name="spend")(spend.spend_command)
 app.command(name="sweep")(sweep.sweep_command)
 app.command(name="train")(train.train_command)
 app.add_typer(ab.app, name="ab")

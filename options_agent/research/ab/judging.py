@@ -13,7 +13,7 @@ from options_agent.errors import DataError
 from options_agent.journal.chain import append_line, read_chain
 from options_agent.journal.entries import journal_path, marks_table
 from options_agent.research.ab.declaration import folder_of
-from options_agent.research.ab.sequential import SAFETY, always_valid_p, intervals, long_run_variance, mixing_for, smallest_visible
+from options_agent.research.ab.sequential import always_valid_p, intervals, mixing_for, smallest_visible, variances
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class Standing:
     Attributes:
         days: paired days of the test; missing: days of the test on which either book has no mark.
         mean, low, high: of the daily difference (arm less control, decimal) and its always-valid interval.
-        p: always-valid. variance: long-run, of one day, with the safety factor; shadow_days it rests on.
+        p: always-valid. variance: long-run, of one day, as of now; shadow_days it began with.
         verdict: open, better, worse, or no difference seen (at most_days).
         visible: smallest daily difference that would be seen by most_days with 80 % power.
         path: (days,) of interval ends, for the plot.
@@ -89,7 +89,6 @@ def _standing(comparison: Comparison, control: Arm, arm: Arm, settings: Settings
         int(dt.datetime.combine(d, dt.time(), dt.UTC).timestamp()) // 86_400 for d in (comparison.shadow_start, comparison.start)
     )
     shadow, _ = paired(ours, theirs, begin, start)
-    variance = SAFETY * long_run_variance(np.array(list(shadow.values())))
     end = max(max(s, default=start - 1) for s in (ours, theirs)) + 1
     test, missing = paired(ours, theirs, start, min(end, start + comparison.most_days))
     days = len(test)
@@ -99,13 +98,14 @@ def _standing(comparison: Comparison, control: Arm, arm: Arm, settings: Settings
             place=str(journal_path(settings, arm.book)),
             remedy="find out why a book was silent; a comparison of the days that are left would flatter whoever was silent on bad ones",
         )
-    mixing, alpha = mixing_for(comparison.effect), comparison.alpha_each
+    differences = np.array([test[d] for d in sorted(test)])
+    by_day = variances(np.array([shadow[d] for d in sorted(shadow)]), differences)
+    mixing, alpha, variance = mixing_for(comparison.effect), comparison.alpha_each, float(by_day[-1])
     visible = smallest_visible(comparison.most_days, variance, mixing, alpha)
     if not days:
         return Standing(arm.name, control.name, 0, missing, 0.0, -np.inf, np.inf, 1.0, variance, len(shadow), OPEN, visible, ())
-    differences = np.array([test[d] for d in sorted(test)])
-    lows, highs = intervals(differences, variance, mixing, alpha)
-    p = float(always_valid_p(differences, variance, mixing)[-1])
+    lows, highs = intervals(differences, by_day, mixing, alpha)
+    p = float(always_valid_p(differences, by_day, mixing)[-1])
     low, high, verdict = float(lows[-1]), float(highs[-1]), OPEN
     if days >= comparison.least_days:
         verdict = BETTER if low > 0 else WORSE if high < 0 else FUTILE if days >= comparison.most_days else OPEN

@@ -26,17 +26,17 @@ def words(one: Standing, comparison: Comparison) -> str:
     if one.days == 0:
         return f"{one.arm} and {one.control}: the test begins on {comparison.start}; {one.shadow_days} days of shadow are measured."
     if one.verdict == BETTER:
-        said = f"{one.arm} is better than {one.control}: {gap}. The test may stop; stopping now keeps its error at {comparison.alpha_each:.1%}."
+        said = f"{one.arm} is better than {one.control}: {gap}. The test may stop: its error stays at {comparison.alpha_each:.1%}."
     elif one.verdict == WORSE:
         said = f"{one.arm} is worse than {one.control}: {gap}. Stop it."
     elif one.verdict == FUTILE:
-        said = f"After {one.days} days no difference was seen: {gap}. That does not say there is none; smaller ones than that interval cannot be told."
+        said = f"After {one.days} days no difference was seen: {gap}. There may be a smaller one than that interval."
     else:
         wait = f", and none is given before {comparison.least_days} days" if one.days < comparison.least_days else ""
         said = f"No verdict after {one.days} of at most {comparison.most_days} days{wait}: {gap}. Go on; looking costs nothing."
     return (
-        f"{said} By day {comparison.most_days} a difference of {10_000 * one.visible:.1f} basis points a day ({one.visible * _YEAR:.0%} a year) or more "
-        "would be seen four times of five."
+        f"{said} By day {comparison.most_days} a difference of {10_000 * one.visible:.1f} basis points a day ({one.visible * _YEAR:.0%} "
+        "a year) or more would be seen four times of five."
     )
 
 

@@ -3,8 +3,8 @@
 Robbins (1970), "Statistical methods related to the law of the iterated logarithm"; Johari, Koomen, Pekelis and Walsh (2017), "Peeking
 at A/B tests". With S the sum of n differences of long-run variance V and a normal mixture of variance t^2 over the mean,
 L_n = sqrt(V / (V + n t^2)) exp(t^2 S^2 / (2 V (V + n t^2))); whatever the day one stops, L passes 1/alpha with probability alpha at
-most where the mean is 0. V is not known: it is measured before the test, in a shadow period, with Newey and West's weights, and taken
-1.2 times.
+most where the mean is 0. V is not known: it is measured on a shadow period
+before the test and all days since, with Newey and West's weights.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: What the measured variance is multiplied by: a shadow period is short, and its variance is an estimate.
-SAFETY: Final = 1.2
 #: Fewer days measure no variance.
 LEAST_SHADOW: Final = 20
 
@@ -47,10 +45,25 @@ def long_run_variance(values: Floats, lags: int | None = None) -> float:
     return max(total / n, 0.25 * plain)  # a negative autocorrelation of few days must not make a test too bold
 
 
-def log_ratio(sums: Floats, counts: Floats, variance: float, mixing: float) -> Floats:
+def variances(shadow: Floats, test: Floats) -> Floats:
+    """(days,) the long-run variance that each day of the test is judged by: of the shadow period and all days of the test so far.
+
+    One day's variance where the test has none yet. A shadow period alone errs where volatility clusters: a calm one before a stormy test
+    calls luck a discovery (docs/ab.md has both measured).
+
+    Raises:
+        DataError: as `long_run_variance` of the shadow period.
+    """
+    whole = np.concatenate((shadow, test))
+    first = long_run_variance(shadow)
+    return np.array([long_run_variance(whole[:day]) for day in range(shadow.size + 1, whole.size + 1)] or [first])
+
+
+def log_ratio(sums: Floats, counts: Floats, variance: Floats | float, mixing: float) -> Floats:
     """Logarithm of L_n for sums of so many differences; `variance` of one, `mixing` the variance of the mixture."""
     spread = variance + counts * mixing
-    return 0.5 * np.log(variance / spread) + mixing * sums**2 / (2 * variance * spread)
+    found: Floats = 0.5 * np.log(variance / spread) + mixing * sums**2 / (2 * variance * spread)
+    return found
 
 
 def half_width(count: float, variance: float, mixing: float, alpha: float) -> float:
@@ -59,19 +72,20 @@ def half_width(count: float, variance: float, mixing: float, alpha: float) -> fl
     return math.sqrt(2 * variance * spread / mixing * (math.log(1 / alpha) + 0.5 * math.log(spread / variance))) / count
 
 
-def always_valid_p(differences: Floats, variance: float, mixing: float) -> Floats:
-    """(days,) p after each day: the least of 1 / L so far, never growing."""
+def always_valid_p(differences: Floats, variance: Floats | float, mixing: float) -> Floats:
+    """(days,) p after each day: the least of 1 / L so far, never growing. `variance` of one difference, by day or once for all."""
     counts = np.arange(1, differences.size + 1, dtype=np.float64)
     logs = log_ratio(np.cumsum(differences), counts, variance, mixing)
-    return np.minimum(np.exp(-np.maximum.accumulate(logs)), 1.0)
+    found: Floats = np.minimum(np.exp(-np.maximum.accumulate(logs)), 1.0)
+    return found
 
 
-def intervals(differences: Floats, variance: float, mixing: float, alpha: float) -> tuple[Floats, Floats]:
-    """(days,) each: the running intersection of the confidence sequence; all of them hold at once with probability 1 - alpha."""
+def intervals(differences: Floats, variance: Floats | float, mixing: float, alpha: float) -> tuple[Floats, Floats]:
+    """(days,) each: the ends of the confidence sequence after each day; all of them hold at once with probability 1 - alpha."""
     counts = np.arange(1, differences.size + 1, dtype=np.float64)
-    mean = np.cumsum(differences) / counts
-    half = np.array([half_width(n, variance, mixing, alpha) for n in counts])
-    return np.maximum.accumulate(mean - half), np.minimum.accumulate(mean + half)
+    mean, each = np.cumsum(differences) / counts, np.broadcast_to(variance, counts.shape)
+    half = np.array([half_width(n, float(v), mixing, alpha) for n, v in zip(counts, each, strict=True)])
+    return mean - half, mean + half
 
 
 def mixing_for(effect: float) -> float:

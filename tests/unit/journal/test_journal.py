@@ -87,7 +87,10 @@ def test_a_torn_line_never_happened_and_the_next_takes_its_place(tmp_path: Path)
 
 def test_a_writer_killed_at_any_time_leaves_a_sound_journal(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
-    program = "import sys; from pathlib import Path; from options_agent.journal.chain import append_line\nn = 0\nwhile True:\n    append_line(Path(sys.argv[1]), {'n2': n}); n += 1; print(n, flush=True)"
+    program = (
+        "import sys; from pathlib import Path; from options_agent.journal.chain import append_line\nn = 0\n"
+        "while True:\n    append_line(Path(sys.argv[1]), {'number': n}); n += 1; print(n, flush=True)"
+    )
     for _ in range(3):
         writer = subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None

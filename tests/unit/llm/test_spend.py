@@ -131,3 +131,18 @@ def test_prices_are_the_kept_tables_ones_own_or_none(tmp_path: Path) -> None:
     own2.write_text('[models."x"]\ninput = -1\noutput = 2\n')
     with pytest.raises(SettingsError, match="'x' is not usable"):
         cost_usd("x", Used(1, 1), desk(tmp_path, prices_file=own2))
+
+
+def test_four_fifths_of_a_budget_are_told_once_and_the_next_day_closes_it(tmp_path: Path) -> None:
+    from options_agent.alerts.state import AlertState
+    from options_agent.llm.spend_watch import watch_budgets
+
+    settings = desk(tmp_path, budget_usd_per_day=1.0, budgets={"study": 0.5})
+    now = dt.datetime.now(dt.UTC)
+    reserve(settings, "study", "m", "", 0.39, ASKED, now)
+    assert watch_budgets(settings) == []
+    reserve(settings, "study", "m", "", 0.02, ASKED, now)
+    assert watch_budgets(settings) == watch_budgets(settings) == ["study"]
+    assert [a.key for a in AlertState(settings.state_dir).open_alerts()] == ["spend/study"]
+    assert watch_budgets(settings, now.date() + dt.timedelta(days=1)) == []
+    assert not AlertState(settings.state_dir).open_alerts()
