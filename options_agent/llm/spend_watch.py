@@ -26,11 +26,10 @@ def watch_budgets(settings: Settings, day: dt.date | None = None) -> list[str]:
         key = f"spend/{budget.name}"
         if budget.limit > 0 and budget.share >= WARN_SHARE:
             title = f"{settings.network}: {budget.share:.0%} of today's language model budget of {budget.name} is used"
-            body = f"{budget.used:.4f} of {budget.limit:g} USD. Calls that could pass it are not made; `options-agent spend` says who spent it."
+            body = f"{budget.used:.4f} of {budget.limit:g} USD; calls that could pass it are not made. `options-agent spend` says who."
             open_alert(key, title, body, "warning", settings)
             near.append(budget.name)
         else:
-            close_alert(
-                key, f"{settings.network}: the language model budget of {budget.name} has room again", f"{budget.used:.4f} USD.", settings
-            )
+            room = f"{settings.network}: the language model budget of {budget.name} has room"
+            close_alert(key, room, f"{budget.used:.4f} of {budget.limit:g} USD.", settings)
     return near
