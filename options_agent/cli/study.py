@@ -49,7 +49,7 @@ def new_command(
     from options_agent.backtest.runner import clean_range
     from options_agent.cli.terminal import console_of
     from options_agent.lake.store import open_lake
-    from options_agent.research.studies.declaration import Study, declare, rules_sha256, space_about
+    from options_agent.research.studies.declaration import Study, costs_sha256, declare, rules_sha256, space_about
     from options_agent.research.studies.space import SearchSpace
     from options_agent.research.studies.splits import longest_life_days
     from options_agent.settings import load_settings
@@ -63,6 +63,7 @@ def new_command(
         name=name,
         strategy=strategy,
         rules_sha256=rules_sha256(found),
+        costs_sha256=costs_sha256(settings),
         underlying=underlying,
         space=space,
         start=start.date() if start else first,
@@ -143,6 +144,36 @@ def list_command() -> None:
             holdout_answer(name, settings) or "locked",
         )
     console.print(table)
+
+
+@app.command("compare")
+def compare_command(
+    name: _NAME,
+    trials: Annotated[int, typer.Option(min=5, help="of each proposer and seed")] = 50,
+    seeds: Annotated[int, typer.Option(min=3, help="how often")] = 10,
+) -> None:
+    """Race the study's proposers at equal budget: what each would have chosen on training, on validation, with intervals over seeds."""
+    from rich.table import Table
+
+    from options_agent.cli.terminal import console_of
+    from options_agent.research.studies.comparison import compare_proposers
+    from options_agent.settings import load_settings
+
+    console = console_of()
+    with console.status("racing") as status:
+        race = compare_proposers(
+            name, load_settings(), trials=trials, seeds=seeds, progress=lambda who, done: status.update(f"{who}: seed {done} of {seeds}")
+        )
+    table = Table(title=f"{race.objective} on validation of the trial best on training, mean of {seeds} seeds", title_justify="left")
+    marks = [n for n in (1, 5, 10, 20, 50, 100, 200, 500) if n <= trials]
+    for column in ("proposer", *(f"after {n}" for n in marks)):
+        table.add_column(column, justify="left" if column == "proposer" else "right")
+    for who, curve in race.curves.items():
+        table.add_row(who, *(f"{curve[n - 1]:.2f}" for n in marks))
+    console.print(table)
+    for pair, (mean, low, high) in race.differences.items():
+        console.print(f"{pair}: {mean:+.2f} ({low:+.2f} to {high:+.2f})")
+    console.print(f"[bold]{race.words}[/] {race.looks:,} looks more.")
 
 
 @app.command("open-holdout")

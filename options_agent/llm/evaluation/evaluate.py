@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: Strategies a model's choices are played with: one structure of one leg at a time.
 PLAYED: Final = ("covered_call", "cash_secured_put")
 BASE: Final = "desk-rules"
+#: Decisions of a model that MLflow shows one by one.
+LOGGED: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,16 +210,21 @@ def _record_prompt(
 
 
 def _log(settings: Settings, found: Evaluation, shown: Sequence[HeldOut], answers: dict[str, list[Answered]]) -> None:
-    """MLflow's own evaluation, a run a model over the same rows, so that its pages compare them; nothing where the server is away."""
+    """MLflow's own evaluation, a run a model over the same rows, so that its pages compare them; nothing where the server is away.
+
+    Rows are a sample of `LOGGED`, for the server takes a second for each; the run's own metrics are of all decisions.
+    """
     if not settings.mlflow_tracking_uri or not server_reachable(settings):
         return
     import os
 
     os.environ.setdefault("MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION", "True")  # it would ask every model once more
+    os.environ.setdefault("MLFLOW_GENAI_EVAL_MAX_WORKERS", "2")  # more than its server can take makes it time out
     mlflow = mlflow_of(settings)
     experiment = experiment_id(mlflow, f"{settings.network}/evaluation")
     by_name = {s.model: s for s in found.scores}
     best = [max(d.values, key=lambda a, d=d: d.values[a]) for d in shown]  # type: ignore[misc]
+    picked = sorted({n * len(shown) // LOGGED for n in range(LOGGED)})
     try:
         mlflow.set_experiment(experiment_id=experiment)
         for model, given in answers.items():
@@ -227,7 +234,7 @@ def _log(settings: Settings, found: Evaluation, shown: Sequence[HeldOut], answer
                     "outputs": a.action or a.problem,
                     "expectations": {"best": b, "rules": d.expert, "values": dict(d.values), "actions": list(d.actions)},
                 }
-                for d, a, b in zip(shown, given, best, strict=True)
+                for d, a, b in ((shown[n], given[n], best[n]) for n in picked)
             ]
             with mlflow.start_run(run_name=f"{model} {found.key}"):
                 mlflow.genai.evaluate(data=rows, scorers=_scorers(mlflow))

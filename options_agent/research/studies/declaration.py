@@ -29,7 +29,7 @@ class Study:
     """A declaration.
 
     Attributes:
-        strategy: of the catalogue or a file; `rules_sha256` is of its rules when declared.
+        strategy: of the catalogue or a file; `rules_sha256` is of its rules and `costs_sha256` of capital and costs, when declared.
         objectives: numbers of a sweep's summary with `max` or `min`; the first is what the holdout is asked about.
         start, end: days, both inclusive; cut by `train_share`, `validation_share` and the embargo.
         proposers: who proposes, each with as many trials.
@@ -41,6 +41,7 @@ class Study:
     name: str
     strategy: str
     rules_sha256: str
+    costs_sha256: str
     underlying: str
     space: SearchSpace
     start: dt.date
@@ -153,6 +154,11 @@ def folder_of(name: str, settings: Settings) -> Path:
 def rules_sha256(strategy: Strategy) -> str:
     """Identity of a strategy's rules."""
     return hashlib.sha256(json.dumps(strategy.as_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def costs_sha256(settings: Settings) -> str:
+    """Identity of capital and costs."""
+    return hashlib.sha256(settings.backtest.model_dump_json().encode()).hexdigest()
 
 
 def space_about(strategy: Strategy) -> SearchSpace:

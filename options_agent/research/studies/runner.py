@@ -123,13 +123,18 @@ def run_study(
     path = folder_of(name, settings) / "ledger.jsonl"
     with ledger.writing(path):
         events = ledger.read(path)
+        ground = ground_of(study, settings)
+        data = {name: getattr(ground, name).history.fingerprint for name in ("train", "validation")}
         if not events:
-            content = {"study_sha256": study.sha256, "space_sha256": study.space.sha256, "splits": as_dict(study.splits)}
+            content = {"study_sha256": study.sha256, "space_sha256": study.space.sha256, "splits": as_dict(study.splits), "data": data}
             events = [ledger.append(path, "declared", **content)]
         state = state_of(study, events)
         if state.opened:
             raise SettingsError(f"the holdout of study {name!r} was opened: it is over", remedy="declare a new study, on days not seen yet")
-        ground = ground_of(study, settings)
+        if events[0]["data"] != data:
+            raise DataError(
+                f"the quotes of study {name!r} are not those it began with", remedy="restore the clean days, or declare a new study"
+            )
         for event in list(state.unplayed):
             _play(path, ground, event)
         state = state_of(study, ledger.read(path))
@@ -209,7 +214,7 @@ def _propose(path: Path, ground: Ground, state: State, who: Proposer, proposals:
     accepted: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for proposal in proposals:
-        values, reason = _sound(ground, proposal, taken)
+        values, reason = sound_values(ground, proposal, taken)
         if values is None:
             refused.append({"values": proposal.values, "reason": reason, "hypothesis": proposal.hypothesis})
             continue
@@ -218,7 +223,8 @@ def _propose(path: Path, ground: Ground, state: State, who: Proposer, proposals:
     return ledger.append(path, "proposed", proposer=name, round=state.rounds[name], accepted=accepted, refused=refused, usd=round(usd, 9))
 
 
-def _sound(ground: Ground, proposal: Proposal, taken: set[str]) -> tuple[dict[str, Any] | None, str]:
+def sound_values(ground: Ground, proposal: Proposal, taken: set[str]) -> tuple[dict[str, Any] | None, str]:
+    """A proposal's canonical values, or None and why it is refused."""
     if not proposal.values and proposal.hypothesis.startswith("unusable"):
         return None, proposal.hypothesis
     try:

@@ -73,11 +73,17 @@ def declared_strategy(study: Study, settings: Settings) -> Strategy:
     """The strategy a study searches about.
 
     Raises:
-        SettingsError: its rules changed since the declaration.
+        SettingsError: its rules, or the costs, changed since the declaration.
     """
-    from options_agent.research.studies.declaration import rules_sha256
+    from options_agent.research.studies.declaration import costs_sha256, rules_sha256
     from options_agent.strategies.files import find_strategy
 
+    if costs_sha256(settings) != study.costs_sha256:
+        raise SettingsError(
+            f"capital or costs are not what they were when study {study.name!r} was declared",
+            place="OPTIONS_AGENT_BACKTEST__...",
+            remedy="restore them, or declare a new study",
+        )
     strategy = find_strategy(study.strategy, settings)
     if rules_sha256(strategy) != study.rules_sha256:
         raise SettingsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import pytest
 from options_agent.errors import DataError, SettingsError
 from options_agent.lake.store import open_lake, write_day, write_series
 from options_agent.research.studies import ledger, runner
-from options_agent.research.studies.declaration import Study, declare, folder_of, load, rules_sha256
+from options_agent.research.studies.declaration import Study, costs_sha256, declare, folder_of, load, rules_sha256
 from options_agent.research.studies.holdout import open_holdout
 from options_agent.research.studies.proposals import Proposal, View
 from options_agent.research.studies.proposers.model import dealt_anew
@@ -78,6 +79,7 @@ def study(name: str = "s", **changes: Any) -> Study:
         name=name,
         strategy="covered_call",
         rules_sha256=rules_sha256(CALL),
+        costs_sha256=costs_sha256(load_settings(backtest={"min_trades": 1}, _env_file=None)),
         underlying="BTC",
         space=SPACE,
         start=FIRST,
@@ -192,7 +194,7 @@ def test_bad_and_repeated_proposals_are_refused_told_and_counted(filled: Path, m
 
 def test_what_is_seen_holds_nothing_of_the_holdout(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other"
-    fill(other, shift_after=study().splits.validation[1] + dt.timedelta(days=1))
+    fill(other, shift_after=study().splits.holdout[0])
     seen: dict[str, list[str]] = {}
     real = runner.view_of
 
@@ -227,6 +229,16 @@ def test_the_holdout_answers_once_and_every_asking_is_written(filled: Path) -> N
     assert kinds[-3:] == ["holdout_opened", "holdout_answered", "holdout_refused"]
     opened = story("once", settings)[-3]
     assert "return" not in json.dumps(opened)  # nothing of how it went
+    path = folder_of("once", settings) / "ledger.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-3]))  # the chain cannot see its own end missing; the desk's does
+    with pytest.raises(SettingsError, match="once is all"):
+        open_holdout("once", settings)
+    path.write_bytes(whole)
+    declare(study("again", trials=4), CALL, settings)
+    run_study("again", settings)
+    with pytest.raises(SettingsError, match="as 'once'"):
+        open_holdout("again", settings)
     with pytest.raises(SettingsError, match="it is over"):
         run_study("once", settings)
 
@@ -318,6 +330,18 @@ def test_a_placebo_is_shown_the_same_numbers_at_other_points() -> None:
     assert sorted(results) == [float(n) for n in range(30)]
     assert abs(np.corrcoef(results, range(30))[0, 1]) < 0.5
     assert dealt_anew(view) == dealt
+
+
+def test_costs_and_quotes_stand_too(filled: Path, tmp_path: Path) -> None:
+    settings = declared(filled, study("costs", proposers=("random",), trials=3))
+    with pytest.raises(SettingsError, match="capital or costs"):
+        run_study("costs", load_settings(home=filled, backtest={"min_trades": 1, "crossing": 0.0}, _env_file=None))
+    run_study("costs", settings)
+    other = tmp_path / "moved"
+    fill(other, shift_after=FIRST + dt.timedelta(days=3))
+    shutil.copytree(folder_of("costs", settings), folder_of("costs", settings_of(other)))
+    with pytest.raises(DataError, match="not those it began with"):
+        run_study("costs", settings_of(other))
 
 
 def test_state_refuses_the_ledger_of_another_study(filled: Path) -> None:
