@@ -20,7 +20,7 @@ from options_agent.errors import DataError, SettingsError
 from options_agent.lake.store import open_lake, write_day, write_series
 from options_agent.research.studies import ledger, runner
 from options_agent.research.studies.declaration import Study, costs_sha256, declare, folder_of, load, rules_sha256
-from options_agent.research.studies.holdout import open_holdout
+from options_agent.research.studies.holdout import open_holdout, openings_path
 from options_agent.research.studies.proposals import Proposal, View
 from options_agent.research.studies.proposers.model import dealt_anew
 from options_agent.research.studies.proposers.model import shown as shown_to_model
@@ -214,12 +214,14 @@ def test_what_is_seen_holds_nothing_of_the_holdout(filled: Path, tmp_path: Path,
     answers = []
     for home in (filled, other):
         settings = settings_of(home)
+        openings_path(settings).unlink(missing_ok=True)
         open_holdout("blind", settings)
         answers.append(story("blind", settings)[-1])
     assert answers[0]["trial"] == answers[1]["trial"]
 
 
 def test_the_holdout_answers_once_and_every_asking_is_written(filled: Path) -> None:
+    openings_path(settings_of(filled)).unlink(missing_ok=True)  # other tests asked about the same days
     settings = declared(filled, study("once", trials=4))
     run_study("once", settings)
     assert open_holdout("once", settings) in {"pass", "fail"}
