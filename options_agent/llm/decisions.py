@@ -15,8 +15,9 @@ from options_agent.backtest.market import prepare
 from options_agent.backtest.result import load_table
 from options_agent.backtest.runner import current_reports, regime_labels
 from options_agent.errors import DataError
+from options_agent.journal.entries import read_journal
 from options_agent.lake.store import open_lake
-from options_agent.llm.training import Decision, write_week
+from options_agent.llm.training import Decision, week_bounds, write_week
 from options_agent.llm.values import values_of
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _STATE: Final = ("index", "dte", "delta", "bid", "ask", "mark_iv", "unrealised",
 
 
 def build_week(settings: Settings, week: str) -> Receipt:
-    """Training examples of an ISO week from every current backtest; see `training.write_week`.
+    """Training examples of an ISO week from every current backtest and every journal of a live book; see `training.write_week`.
 
     Raises:
         DataError: a report or its tables cannot be read, or an example is not fit.
@@ -58,7 +59,38 @@ def build_week(settings: Settings, week: str) -> Receipt:
     """
     reports = [r for r in current_reports(settings) if r["status"] == "ok"]
     decisions = [d for report in reports for d in decisions_of(report, settings)]
-    return write_week(open_lake(settings), decisions, week, inputs=[r["run"] for r in reports])
+    journals = journal_decisions(settings)
+    live = [d for some in journals.values() for d in some]
+    start, end = week_bounds(week)
+    inputs = [f"journal {book}: {sum(start <= d.at < end for d in some)} decisions" for book, some in journals.items()]
+    return write_week(open_lake(settings), decisions + live, week, inputs=[r["run"] for r in reports] + inputs)
+
+
+def journal_decisions(settings: Settings) -> dict[str, list[Decision]]:
+    """By book: the decisions its journal holds, made live (paper); what their actions were worth is not known here.
+
+    Raises:
+        DataError: a journal is broken.
+    """
+    found: dict[str, list[Decision]] = {}
+    for path in sorted((settings.home / "journal" / settings.network).glob("*.jsonl")):
+        entries = read_journal(path, "decision")
+        if entries:
+            found[path.stem] = [
+                Decision(
+                    at=e["ts"],
+                    underlying=e["underlying"],
+                    strategy=e["strategy"],
+                    rules=e["rules"],
+                    regime=e["regime"],
+                    actions=tuple(e["actions"]),
+                    action=e["action"],
+                    rationale=e["rationale"],
+                    state={name: e["state"].get(name) for name in _STATE},
+                )
+                for e in entries
+            ]
+    return found
 
 
 def decisions_of(report: dict[str, Any], settings: Settings) -> list[Decision]:

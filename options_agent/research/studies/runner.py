@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from options_agent.backtest.engine import run_backtest
 from options_agent.durable import write_bytes, write_json
 from options_agent.errors import DataError, SettingsError
 from options_agent.llm.spend import TOTAL, BudgetError, spent
+from options_agent.research.attribution.book import attribute, shares
 from options_agent.research.studies import ledger
 from options_agent.research.studies.declaration import folder_of, load
 from options_agent.research.studies.proposals import Refusal, SeenTrial, View
@@ -26,7 +28,7 @@ from options_agent.research.studies.trials import Ground, by_regime, configurati
 from options_agent.research.studies.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -182,7 +184,7 @@ def view_of(ground: Ground, state: State, name: str) -> View:
     trials = [t for t in state.trials[name] if t["status"] != "unplayed"]
     seen = tuple(SeenTrial(t["number"], t["values"], t["hypothesis"], t["status"], t["train"], t["validation"]) for t in trials)
     best = _best(study, trials)
-    regimes: Mapping[str, Mapping[str, float]] = {} if best is None or name not in {"model", "placebo"} else _regimes_of(ground, best)
+    regimes, attributions = ({}, {}) if best is None or name not in {"model", "placebo"} else _insight(ground, best)
     seed = int(hashlib.sha256(f"{study.sha256}|{study.seed}|{name}|{state.rounds[name]}".encode()).hexdigest()[:15], 16)
     return View(
         study.space,
@@ -191,6 +193,7 @@ def view_of(ground: Ground, state: State, name: str) -> View:
         seen,
         tuple(state.refusals[name]),
         regimes,
+        attributions,
         remaining=study.trials - len(state.trials[name]),
         seed=seed,
     )
@@ -202,9 +205,14 @@ def _best(study: Study, trials: list[dict[str, Any]]) -> dict[str, Any] | None:
     return max(able, key=lambda t: (t["train"][name] + t["validation"][name]) * (1 if way == "max" else -1), default=None)
 
 
-def _regimes_of(ground: Ground, trial: dict[str, Any]) -> dict[str, dict[str, float]]:
+def _insight(ground: Ground, trial: dict[str, Any]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """A trial's days by regime, and where its P&L of training came from, as shares."""
     (outcome,) = play_trials(ground, [trial["values"]])
-    return by_regime(ground, outcome.returns)
+    point = configuration(ground, trial["values"])
+    part = ground.train
+    return by_regime(ground, outcome.returns), shares(
+        attribute(run_backtest(part.history, point.strategy, point.settings, part.features), part.history)
+    )
 
 
 def _propose(path: Path, ground: Ground, state: State, who: Proposer, proposals: Any, usd: float) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Decisions of live books become examples beside those of backtests."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+
+from options_agent.journal.entries import journal_path, write_entry
+from options_agent.lake.store import open_lake
+from options_agent.llm.decisions import build_week, journal_decisions
+from options_agent.settings import load_settings
+
+
+def test_a_journals_decisions_are_examples_of_their_week(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, _env_file=None)
+    path, start = journal_path(settings, "calls-BTC"), dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+    for n in range(16):
+        write_entry(
+            path,
+            "decision",
+            start + dt.timedelta(hours=12 * n),
+            strategy="covered_call",
+            underlying="BTC",
+            regime="bull-calm",
+            rules="Sell a call.",
+            actions=["hold", "close"],
+            action="hold" if n % 3 else "close",
+            rationale="So it is.",
+            state={"dte": 5.0, "unrealised": n / 10, "bid": 0.004},
+            model="desk-rules",
+            prompt="decision@1",
+        )
+    write_entry(path, "note", start, text="nothing to learn from")
+    assert len(journal_decisions(settings)["calls-BTC"]) == 16
+    receipt = build_week(settings, "2026-W10")
+    assert receipt.counts["train"] + receipt.counts["validation"] == 14
+    line = json.loads(open_lake(settings).files.read("training/week=2026-W10/train.jsonl").decode().splitlines()[0])
+    assert "Allowed actions: hold, close" in line["messages"][1]["content"]
+    assert json.loads(line["messages"][2]["content"])["action"] == "close"
+    assert any("journal calls-BTC: 14 decisions" in i for i in receipt.details["inputs"])
