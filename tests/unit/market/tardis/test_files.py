@@ -129,7 +129,7 @@ def _ticks(path: Path, reps: int) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux only")
 def test_a_file_ten_times_longer_takes_no_more_memory(tmp_path: Path) -> None:
     peaks = []
-    for reps in (25, 250):  # 0.3 and 3 million rows; 60 and 600 MB of text
+    for reps in (15, 150):  # 0.2 and 2 million rows; 36 and 360 MB of text
         path = tmp_path / f"{reps}.csv.gz"
         _ticks(path, reps)
         done = subprocess.run(
