@@ -189,6 +189,15 @@ class LanguageModelSettings(_Group):
     budgets: dict[str, float] = Field({}, description='USD a day by feature, for instance {"study": 2.0}')
     prices_file: Path | None = Field(None, description="TOML of prices of one's own (docs/language-model.md); it wins over the kept table")
 
+    @field_serializer("base_url")
+    def _dumped_without_password(self, url: str | None) -> str | None:
+        return url if url is None else without_password(url)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without the password a URL may hold."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if name == "base_url" and value else value
+
 
 class EmailRoute(_Group):
     """Mail by SMTP. The server's certificate is verified, against `ca_file` where its authority is one's own."""
@@ -341,13 +350,13 @@ class Settings(BaseSettings):
         return home.expanduser().resolve()
 
     @field_serializer("lake_root", "archive_root", "s3_endpoint_url", "gcs_endpoint_url", "mlflow_tracking_uri", "dagster_url")
-    def _dumped_without_password(self, url: str | None) -> str | None:
-        return url if url is None else _without_password(url)
+    def _dumpedwithout_password(self, url: str | None) -> str | None:
+        return url if url is None else without_password(url)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """What `repr`, `str` and rich print: passwords inside URLs are hidden as secrets are."""
         for name, value in super().__repr_args__():
-            yield name, _without_password(value) if isinstance(value, str) else value
+            yield name, without_password(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _networks_stay_apart(self) -> Self:
@@ -467,6 +476,6 @@ def load_settings(**overrides: object) -> Settings:
         ) from None
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """`https://user:secret@host` as `https://user:**********@host`."""
     return _PASSWORD_IN_URL.sub(r"\1:**********@", url)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from options_agent.errors import OptionsAgentError, ServiceError
-from options_agent.llm.prices import Used, cost_usd
+from options_agent.llm.prices import Used, cost_usd, runs_here
 from options_agent.llm.spend import FAILED, SETTLED, Reservation, Settlement, reserve, settle
+from options_agent.settings import without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,18 +94,20 @@ def complete(
     bound = Used(sum(len(m["content"].encode()) + FRAME_TOKENS for m in plain) + len(json.dumps(schema or {})), max_tokens)
     reservation = reserve(settings, feature, asked, prompt, cost_usd(asked, bound, settings), plain)
     options = _options(settings, asked, schema, max_tokens, temperature, seed)
-    if not _is_here(settings.language_model):
+    if not runs_here(settings):
         _PACE.wait(settings.language_model.requests_per_minute)
     began = time.monotonic()
     try:
         reply = openai_client(settings).chat.completions.create(model=asked, messages=plain, **options)  # type: ignore[arg-type]
-    except Exception as error:
+        if not hasattr(reply, "choices"):  # a gateway's page: the package hands its text through
+            raise ServiceError("the server answered with something that is no completion", place=_place(settings.language_model))
+    except Exception as error:  # noqa: BLE001 whatever it was, the call is settled and told
         _settle_failure(settings, reservation, error, time.monotonic() - began)
-        raise _told(error, settings, asked) from error
+        raise _told(error, settings, asked) from None  # the provider's own words may repeat the key
     seconds = time.monotonic() - began
     used = _used(reply, bound)
     cost = cost_usd(asked, used, settings)
-    text, problem = _text(reply)
+    text, problem = (_without_key(part, settings.language_model) for part in _text(reply))
     content = None
     if schema is not None and not problem:
         content, problem = _checked(text, schema)
@@ -142,13 +145,19 @@ def _client(url: str, key: str, timeout: float, retries: int) -> OpenAI:
     return OpenAI(base_url=url, api_key=key, timeout=timeout, max_retries=retries)
 
 
-@lru_cache
 def _embedded_url(folder: str) -> str:
     from pathlib import Path
 
     from options_agent.llm.server import start_model_server
 
-    return start_model_server(Path(folder))
+    with _STARTING:  # two first threads must not start two servers
+        if folder not in _STARTED:
+            _STARTED[folder] = start_model_server(Path(folder))
+        return _STARTED[folder]
+
+
+_STARTING: Final = threading.Lock()
+_STARTED: Final[dict[str, str]] = {}
 
 
 class _Pace:
@@ -187,11 +196,6 @@ def _options(
 def _is_openai(chosen: LanguageModelSettings) -> bool:
     host = urlsplit(chosen.base_url or "").hostname or ""
     return host == "openai.com" or host.endswith(".openai.com")
-
-
-def _is_here(chosen: LanguageModelSettings) -> bool:
-    """Whether the model runs on this machine: nobody limits it."""
-    return (urlsplit(chosen.base_url).hostname if chosen.base_url else "localhost") in {"localhost", "127.0.0.1", "::1"}
 
 
 def _used(reply: Any, bound: Used) -> Used:
@@ -243,7 +247,7 @@ def _told(error: Exception, settings: Settings, model: str) -> OptionsAgentError
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     chosen = settings.language_model
-    place, remedy = chosen.base_url or "the embedded server", "look at OPTIONS_AGENT_LANGUAGE_MODEL__BASE_URL, API_KEY and MODEL"
+    place, remedy = _place(chosen), "look at OPTIONS_AGENT_LANGUAGE_MODEL__BASE_URL, API_KEY and MODEL"
     if isinstance(error, APITimeoutError):
         said, remedy = f"no answer in {chosen.timeout_seconds:g} s, {chosen.retries} retries", "raise LANGUAGE_MODEL__TIMEOUT_SECONDS"
     elif isinstance(error, APIConnectionError):
@@ -255,6 +259,10 @@ def _told(error: Exception, settings: Settings, model: str) -> OptionsAgentError
     else:
         said = f"{type(error).__name__}: {_without_key(str(error), chosen)[:300]}"
     return ServiceError(f"language model {model!r} did not answer: {said}", place=place, remedy=remedy)
+
+
+def _place(chosen: LanguageModelSettings) -> str:
+    return without_password(chosen.base_url) if chosen.base_url else "the embedded server"
 
 
 def _without_key(text: str, chosen: LanguageModelSettings) -> str:

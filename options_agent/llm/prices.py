@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from options_agent.errors import SettingsError
 
@@ -81,9 +82,15 @@ def price_of_own(model: str, settings: Settings) -> Price | None:
         prices = _read(settings.language_model.prices_file.expanduser())
         if model in prices:
             return prices[model]
-    if model.startswith(EMBEDDED):
+    if model.startswith(EMBEDDED) and runs_here(settings):
         return Price(0.0, 0.0, 0.0, "runs on this machine")
     return None
+
+
+def runs_here(settings: Settings) -> bool:
+    """Whether the model server is on this machine."""
+    url = settings.language_model.base_url
+    return (urlsplit(url).hostname if url else "localhost") in {"localhost", "127.0.0.1", "::1"}
 
 
 def table_date() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import ServiceError
@@ -11,13 +13,15 @@ from options_agent.llm.spend import FAILED, SENDING, SENT, mark_traces, untraced
 from options_agent.tracking.server import experiment_id, mlflow_of, server_reachable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from options_agent.settings import Settings
 
 CALL_TAG: Final = "options_agent.call"
 
 
 def send_traces(settings: Settings) -> int:
-    """Send what was not sent; returns how many went.
+    """Send what was not sent; returns how many went, 0 where another sender is at it.
 
     Raises:
         SettingsError: no tracking server is configured.
@@ -28,6 +32,25 @@ def send_traces(settings: Settings) -> int:
         raise ServiceError(
             "traces wait: the tracking server is away", place=settings.mlflow_tracking_uri, remedy="start it, then send again"
         )
+    with _alone(settings) as alone:
+        return _send_all(mlflow, settings) if alone else 0
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[bool]:
+    """Whether this is the only sender of the desk; a second one has nothing to do. The kernel drops the lock with its holder."""
+    path = settings.state_dir / "language_model" / "sending.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+
+
+def _send_all(mlflow: Any, settings: Settings) -> int:
     experiment, sent = experiment_id(mlflow, f"{settings.network}/language-model"), 0
     while waiting := untraced(settings):
         doubtful = {row["call"] for row in waiting if row["traced"] == SENDING}

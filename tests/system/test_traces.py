@@ -70,6 +70,17 @@ def test_traces_wait_for_the_server_go_once_and_sum_to_the_ledger(
     assert sum(t.info.state == "ERROR" for t in found) == 1
 
 
+def test_two_senders_at_once_send_each_trace_once(tmp_path: Path, mlflow_server: str) -> None:
+    settings = desk(tmp_path, mlflow_server)
+    for n in range(70, 76):
+        call(settings, n)
+    own = {row["call"] for row in untraced(settings)}
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: traces.send_traces(settings), range(3)))
+    assert traces.send_traces(settings) == 0
+    assert sorted(t.info.tags[traces.CALL_TAG] for t in all_traces(settings) if t.info.tags[traces.CALL_TAG] in own) == sorted(own)
+
+
 def test_what_a_killed_sender_left_in_doubt_is_looked_up(tmp_path: Path, mlflow_server: str) -> None:
     settings = desk(tmp_path, mlflow_server)
     for n in (50, 51):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +116,8 @@ def test_a_server_that_refuses_costs_nothing_and_the_key_is_never_told(tmp_path:
         settings = desk(tmp_path, url)
         with pytest.raises(ServiceError, match="HTTP 401") as error:
             complete(settings, "study", ASKED)
-    assert KEY not in str(error.value) + repr(settings)
+    told = "".join(traceback.format_exception(error.value))
+    assert KEY not in told + repr(settings)
     (row,) = spent(settings)
     assert (row["failed"], row["cost_usd"]) == (1, 0.0)
     assert KEY not in json.dumps(untraced(settings))
@@ -136,6 +138,36 @@ def test_what_may_not_be_paid_for_is_not_asked(tmp_path: Path) -> None:
         with pytest.raises(BudgetError):
             complete(desk(tmp_path, url, budgets={"study": 0.0001}), "study", ASKED, max_tokens=1_000)
     assert seen == []
+
+
+def test_a_key_that_comes_back_in_an_answer_is_kept_nowhere(tmp_path: Path) -> None:
+    with provider(lambda _: chat(f"your key is {KEY}")) as (url, _):
+        settings = desk(tmp_path, url)
+        assert KEY not in complete(settings, "study", ASKED).text
+        with pytest.raises(AnswerError) as error:
+            complete(settings, "study", ASKED, schema=SCHEMA)
+    assert KEY not in json.dumps(untraced(settings)) + error.value.text + str(error.value)
+
+
+def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:
+    settings = desk(tmp_path, "http://me:hush-hush@127.0.0.1:9/v1", retries=0)
+    with pytest.raises(ServiceError) as error:
+        complete(settings, "study", ASKED)
+    assert "hush-hush" not in str(error.value) + repr(settings) + settings.model_dump_json()
+
+
+def test_a_gateways_page_is_no_answer(tmp_path: Path) -> None:
+    with provider(lambda _: web.Response(text="<html>busy</html>", content_type="text/html")) as (url, _):
+        settings = desk(tmp_path, url)
+        with pytest.raises(ServiceError, match="no completion"):
+            complete(settings, "study", ASKED)
+    (row,) = spent(settings)
+    assert (row["failed"], row["reserved_usd"]) == (1, 0.0)
+
+
+def test_models_of_the_desk_cost_nothing_on_this_machine_only(tmp_path: Path) -> None:
+    with pytest.raises(UnknownPriceError):
+        complete(desk(tmp_path, "https://paid.example/v1"), "study", ASKED, model="desk-rules")
 
 
 def test_the_embedded_server_answers_where_none_is_named(tmp_path: Path) -> None:
