@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from options_agent.contracts import settlement_of
 from options_agent.research.attribution.trades import BOOK, COMPONENTS, by_trade, leg_steps
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def attribute(result: BacktestResult, history: History) -> Attribution:
     """Split a run's P&L; `history` is what it was played on."""
     steps = leg_steps(result, history)
     at, equity = np.asarray(history.known_at), result.equity
-    linear = result.fills.num_rows > 0 and result.fills["currency"][0].as_py() == "usd"
+    linear = settlement_of(result.underlying) == "usdc"  # of the family: a run may hedge without one option filled
     book = {name: np.zeros(at.size) for name in BOOK}
     # a settlement may be known between two snapshots: the next one strikes it
     place = np.minimum(np.searchsorted(at, steps["at"].to_numpy(), side="left"), at.size - 1) if steps.num_rows else np.empty(0, int)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from options_agent.contracts import SECONDS_PER_YEAR
+from options_agent.contracts import SECONDS_PER_YEAR, settlement_of
 from options_agent.research.attribution.terms import GREEK_TERMS, derivatives, terms
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def leg_steps(result: BacktestResult, history: History) -> pa.Table:
     A fill is a step too: what it paid beside the value (`slippage`) and its fee. Values are the engine's: a row's mark if positive, else
     the mid of its quotes, else the last one; at the opening the price paid where there is no mark.
     """
-    linear = result.fills.num_rows > 0 and result.fills["currency"][0].as_py() == "usd"
+    linear = settlement_of(result.underlying) == "usdc"
     rows: list[dict[str, Any]] = []
     moves: list[tuple[int, int, int, float, float, float]] = []  # row of `rows`, start row, end row, contracts, value before and after
     fills = result.fills.to_pylist()

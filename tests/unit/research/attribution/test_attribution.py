@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 
 import mpmath as mp
@@ -16,6 +17,7 @@ from options_agent.research.attribution.book import attribute, grouped, shares
 from options_agent.research.attribution.terms import derivatives, terms
 from options_agent.research.attribution.trades import COMPONENTS
 from options_agent.strategies.catalogue import CATALOGUE
+from options_agent.strategies.rules import Filters, Hedge
 from tests.unit.backtest.reference_agreement import features_of
 from tests.unit.backtest.reference_strategies import SETTINGS, strategies
 from tests.unit.backtest.worlds import World, random_world
@@ -113,3 +115,11 @@ def test_every_strategy_of_the_catalogue_sums_to_its_ledger(name: str, underlyin
 @hypothesis_settings(max_examples=40)
 def test_any_run_sums_to_its_ledger(kind, play, settings, seed) -> None:
     check(market(*kind), play, settings, seed)
+
+
+def test_a_linear_book_that_only_hedges_is_accounted_in_usd() -> None:
+    nothing_sold = replace(CATALOGUE["short_strangle_hedged"], filters=Filters(min_premium=1e9))
+    nothing_sold = replace(nothing_sold, hedge=Hedge(neutral_in="coin", band=0.0))
+    world = market(6, "BTC_USDC", 8.0)
+    check(world, nothing_sold, {"capital_coin": 1.0})
+    assert attribute(world.play(nothing_sold, capital_coin=1.0), world.history()).currency == "usd"
