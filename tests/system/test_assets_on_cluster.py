@@ -29,7 +29,7 @@ def test_a_day_is_harvested_judged_and_archived_by_the_workers(tmp_path: Path) -
         with desk.instance() as instance:
             (run,) = instance.get_runs()
             started = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
-        assert {event.step_key for event in started} >= {"option_quotes", "clean_quotes", "archived_quotes"}
+        assert {event.step_key for event in started} >= {"option_quotes", "judge_quotes", "archived_quotes"}
         assert {event.dagster_event.pid for event in started if event.dagster_event} <= {worker.pid for worker in cluster.workers}
     (judged,) = receipts(open_lake(desk.settings), "quality", "BTC")
     assert judged.counts["clean"] > 10_000
