@@ -55,6 +55,7 @@ $(VENV)/.uv: requirements-installer.lock
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11, 3.12 or 3.13 is needed and none was found; name one with PYTHON=..."; exit 1; fi
 	echo "making $(VENV) with $$($(PYTHON) --version)"
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null  # made by uv: no pip in it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-installer.lock
 	touch $@
 
