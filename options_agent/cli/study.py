@@ -224,7 +224,7 @@ def parse_parameter(text: str) -> Any:
     if len(ends) == 1:
         return Parameter(name, "choice", values=tuple(parse_grid([text])[name]))
     try:
-        low, high, step = (float(e) for e in (*ends, "nan")[:3])
+        low, high, step = (float(e) for e in (*ends, "nan")[: max(3, len(ends))])
         return Parameter(name, "float", low, high, None if len(ends) == 2 else step)
     except (ValueError, TypeError):
         raise SettingsError(f"{text!r} is no parameter", remedy="low:high or low:high:step are numbers") from None
@@ -270,7 +270,7 @@ def _show(name: str, ended: Ended, settings: Settings, console: Console, rows: i
     console.print(table)
     board = board_of(name, settings, ended, rows)[1]
     if board is None:
-        console.print("no trial was played yet")
+        console.print(f"search: {ended.why}; no trial was played yet")
         return
     console.print(f"[bold]{board.looks}[/]")
     leaders = Table(title="Raw and corrected", title_justify="left")

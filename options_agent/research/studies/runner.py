@@ -127,13 +127,15 @@ def run_study(
         events = ledger.read(path)
         ground = ground_of(study, settings)
         data = {name: getattr(ground, name).history.fingerprint for name in ("train", "validation")}
-        if not events:
+        begun = next((e for e in events if e["kind"] == "declared"), None)  # a holdout asked too early was written before it
+        if begun is None:
             content = {"study_sha256": study.sha256, "space_sha256": study.space.sha256, "splits": as_dict(study.splits), "data": data}
-            events = [ledger.append(path, "declared", **content)]
+            begun = ledger.append(path, "declared", **content)
+            events.append(begun)
         state = state_of(study, events)
         if state.opened:
             raise SettingsError(f"the holdout of study {name!r} was opened: it is over", remedy="declare a new study, on days not seen yet")
-        if events[0]["data"] != data:
+        if begun["data"] != data:
             raise DataError(
                 f"the quotes of study {name!r} are not those it began with", remedy="restore the clean days, or declare a new study"
             )

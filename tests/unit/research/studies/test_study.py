@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from options_agent.errors import DataError, SettingsError
-from options_agent.lake.store import open_lake, write_day, write_series
 from options_agent.research.studies import ledger, runner
 from options_agent.research.studies.declaration import Study, costs_sha256, declare, folder_of, load, rules_sha256
 from options_agent.research.studies.holdout import open_holdout, openings_path
@@ -27,14 +25,11 @@ from options_agent.research.studies.proposers.model import shown as shown_to_mod
 from options_agent.research.studies.runner import returns_of, run_study, state_of
 from options_agent.research.studies.space import Parameter, SearchSpace
 from options_agent.research.studies.splits import folds, longest_life_days, split
-from options_agent.series import PRICE_SCHEMA
 from options_agent.settings import Settings, load_settings
 from options_agent.strategies.catalogue import strategy
-from tests.chains import as_clean, chain_day
 from tests.conftest import REPOSITORY
+from tests.filled_desks import DAYS, FIRST, fill
 
-FIRST = dt.date(2026, 1, 1)
-DAYS = 70
 SPACE = SearchSpace(
     (
         Parameter("legs.sold.target", "float", 0.1, 0.4, 0.05),
@@ -43,24 +38,6 @@ SPACE = SearchSpace(
     )
 )
 CALL = strategy("covered_call")
-
-
-def fill(home: Path, *, shift_after: dt.date | None = None) -> None:
-    """Clean days with a quiet chain, prices beside; from `shift_after` on everything is another market."""
-    settings = load_settings(home=home, _env_file=None)
-    lake = open_lake(settings)
-    for n in range(DAYS):
-        day = FIRST + dt.timedelta(days=n)
-        chain = as_clean(pa.concat_tables(chain_day(day, hours=24)[::6]))
-        level = 85_000.0 + 400 * np.sin(n / 2)
-        if shift_after is not None and day >= shift_after:
-            for name in ("bid", "ask", "mark"):
-                chain = chain.set_column(chain.column_names.index(name), name, pa.compute.multiply(chain[name], 1.5))
-            level *= 1.3
-        write_day(lake, "clean", "BTC", day, chain)
-        noon = dt.datetime.combine(day, dt.time(8), dt.UTC)
-        rows = [{"ts": noon, "underlying": "BTC", "price": level, "kind": "index", "source": "test"}]
-        write_series(lake, "prices", "BTC", day, pa.Table.from_pylist(rows, schema=PRICE_SCHEMA))
 
 
 @pytest.fixture(scope="module")
