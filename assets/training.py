@@ -112,8 +112,10 @@ def model_evaluation(context: dg.AssetExecutionContext, config: EvaluationConfig
 
 @dg.asset(group_name="training", owners=OWNERS, kinds={"python", "mlflow"})
 def language_model_spend(desk: Desk) -> dg.MaterializeResult:
-    """What calls of language models cost, by feature and model; sends the traces that wait and watches the budgets (alert at 80 %)."""
+    """What calls of language models cost, by feature and model; sends traces; alerts at 80 % of a budget, and before a model ends."""
     from options_agent.errors import ServiceError, SettingsError
+    from options_agent.llm.evaluation.evaluate import champion_model
+    from options_agent.llm.shutdowns import alarm_shutdowns
     from options_agent.llm.spend import spent
     from options_agent.llm.spend_watch import watch_budgets
     from options_agent.llm.traces import send_traces
@@ -126,7 +128,11 @@ def language_model_spend(desk: Desk) -> dg.MaterializeResult:
     rows = [dg.TableRecord(row) for row in spent(settings, ("feature", "model"))]
     total = sum(row["cost_usd"] for row in spent(settings))
     near = ", ".join(watch_budgets(settings)) or "-"
-    told: dict[str, dg.RawMetadataValue] = {"usd": total, "traces_sent": traces, "nearly_used": near}
+    try:
+        ending = ", ".join(f"{e.what} on {e.on}" for e in alarm_shutdowns(settings, (champion_model(settings),))) or "-"
+    except (ServiceError, SettingsError) as error:
+        ending = str(error)
+    told: dict[str, dg.RawMetadataValue] = {"usd": total, "traces_sent": traces, "nearly_used": near, "ending": ending}
     return dg.MaterializeResult(metadata={**told, "by": dg.MetadataValue.table(rows) if rows else "no call yet"})
 
 

@@ -83,7 +83,7 @@ attribution_job = dg.define_asset_job(
 )
 studies_job = dg.define_asset_job(
     "studies",
-    description="Declared studies, to their end or their budget; goes on where it was left. Launch it in the evening.",
+    description="Declared studies, to their end or their budget; goes on where it was left. Every evening, where one is unfinished.",
     selection=dg.AssetSelection.assets(study_trials),
     tags=TAGS | {"dagster/max_runtime": "43200"},
 )
@@ -206,6 +206,16 @@ def training_weekly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(run_key=week, partition_key=week)
 
 
+@dg.schedule(job=studies_job, cron_schedule="0 22 * * *", description="Studies that are declared and not finished, all night.", **_ON)
+def studies_nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Studies that are declared and not finished, all night."""
+    from options_agent.research.studies.report import unfinished
+
+    if not unfinished(load_settings()):
+        return dg.SkipReason("no study is declared and unfinished; `options-agent study new` declares one")
+    return dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%d}")
+
+
 JOBS: Final[list[Any]] = [  # of definitions and of selections that become definitions
     market_job,
     harvest_job,
@@ -233,6 +243,7 @@ SCHEDULES = [
     training_weekly,
     refresh_weekly,
     watch_hourly,
+    studies_nightly,
     upkeep_nightly,
     drill_monthly,
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.durable import write_text
 from options_agent.research.studies import ledger
-from options_agent.research.studies.declaration import folder_of, load
+from options_agent.research.studies.declaration import folder_of, load, studies
 from options_agent.research.studies.leaderboard import leaderboard, markdown, page
 from options_agent.research.studies.runner import Ended, judge, run_study, state_of
 from options_agent.research.studies.trials import ground_of
@@ -51,9 +51,19 @@ def ended_of(name: str, settings: Settings) -> Ended:
     why = (
         "finished"
         if state.finished
-        else next((e["why"] for e in reversed(events) if e["kind"] == "stopped"), "declared" if not events else "running")
+        else next((e["why"] for e in reversed(events) if e["kind"] == "stopped"), "running" if state.looks else "declared")
     )
     return Ended(state, why, judge(study, settings, state, ground_of(study, settings)) if played else None)
+
+
+def unfinished(settings: Settings) -> list[str]:
+    """Names of the studies whose search has trials left.
+
+    Raises:
+        DataError: a ledger was changed.
+    """
+    logs = {name: ledger.read(folder_of(name, settings) / "ledger.jsonl") for name in studies(settings)}
+    return [name for name, events in logs.items() if not state_of(load(name, settings), events).finished]
 
 
 def board_of(name: str, settings: Settings, ended: Ended, most: int = 25) -> tuple[str, Leaderboard | None]:
