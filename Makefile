@@ -23,7 +23,7 @@ doctor: install
 	@$(BIN)/options-agent doctor
 
 test: install-dev browser
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install-dev
 	@$(BIN)/ruff check .
