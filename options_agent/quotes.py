@@ -182,7 +182,8 @@ def empty_quotes() -> pa.Table:
 
 def _column(field: Field, values: object, place: str) -> pa.Array | pa.ChunkedArray:
     try:
-        array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, from_pandas=True)
+        given = _in_utc(values) if pa.types.is_timestamp(field.type) else values
+        array = given if isinstance(given, (pa.Array, pa.ChunkedArray)) else pa.array(given, from_pandas=True)
         if pa.types.is_timestamp(field.type) and (not pa.types.is_timestamp(array.type) or array.type.tz is None or _any_naive(values)):
             raise DataError(
                 f"column {field.name!r} holds naive or non-time values ({array.type}); every time here is UTC-aware",
@@ -194,8 +195,22 @@ def _column(field: Field, values: object, place: str) -> pa.Array | pa.ChunkedAr
         raise DataError(f"column {field.name!r} does not fit {field.type}: {error}", place=place) from error
 
 
+def _in_utc(values: object) -> object:
+    """Aware Python datetimes in UTC; anything else as it is.
+
+    Arrow reads another zone's clock as UTC where PYARROW_IGNORE_TIMEZONE is set, as importing pandera or pyspark does; UTC
+    is the same either way.
+    """
+    if not _is_python_objects(values):
+        return values
+    return [v.astimezone(dt.UTC) if isinstance(v, dt.datetime) and v.tzinfo is not None else v for v in values]  # type: ignore[attr-defined]
+
+
 def _any_naive(values: object) -> bool:
     """Whether Python datetimes hold a naive one: among aware ones Arrow takes it for UTC without a word."""
-    if not isinstance(values, (list, tuple)) and str(getattr(values, "dtype", "")) != "object":
-        return False  # a typed column has one zone, or none
-    return any(isinstance(value, dt.datetime) and value.tzinfo is None for value in values)  # type: ignore[attr-defined]
+    return _is_python_objects(values) and any(isinstance(v, dt.datetime) and v.tzinfo is None for v in values)  # type: ignore[attr-defined]
+
+
+def _is_python_objects(values: object) -> bool:
+    """Lists and object arrays; a typed column has one zone, or none."""
+    return isinstance(values, (list, tuple)) or str(getattr(values, "dtype", "")) == "object"

@@ -5,6 +5,7 @@ Rows that break a rule never get here (they are in quarantine); a failure means 
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,8 +49,8 @@ def check_quotes(table: pa.Table, *, place: str, clean: bool = False) -> None:
         DataError: it does not fit; the message names each column, what failed and the first rows.
     """
     import polars as pl
-    from pandera.errors import SchemaError, SchemaErrors
 
+    errors = _pandera().errors
     if len(set(table.column_names)) != len(table.column_names):
         raise DataError(f"a column name occurs twice: {table.column_names}", place=place, remedy="keep one of each")
     frame = pl.from_arrow(table)
@@ -59,11 +60,11 @@ def check_quotes(table: pa.Table, *, place: str, clean: bool = False) -> None:
         _structure(clean=clean).validate(frame.lazy())
         if frame.select(pl.all_horizontal(_values_fit(clean=clean))).item():
             return
-    except SchemaError:
+    except errors.SchemaError:
         pass  # the full schema names every fault, not only the first
     try:
         quote_schema(clean=clean).validate(frame, lazy=True)
-    except SchemaErrors as failure:
+    except errors.SchemaErrors as failure:
         raise DataError(
             f"the table does not fit the quote schema: {_summary(failure)}",
             place=place,
@@ -77,8 +78,7 @@ def _structure(*, clean: bool) -> pandera.DataFrameSchema:
 
 
 def _schema(*, clean: bool, values: bool) -> pandera.DataFrameSchema:
-    import pandera.polars as pandera
-
+    pandera = _pandera()
     columns = {
         field.name: pandera.Column(
             _polars_type(field), nullable=field.nullable if values else True, checks=_checks(field) if values else []
@@ -86,6 +86,16 @@ def _schema(*, clean: bool, values: bool) -> pandera.DataFrameSchema:
         for field in _fields(clean=clean)
     }
     return pandera.DataFrameSchema(columns, strict=True, ordered=True, name="clean_quotes" if clean else "quotes")
+
+
+def _pandera() -> Any:
+    """Pandera, without the switch it throws for pyspark: PYARROW_IGNORE_TIMEZONE makes Arrow misread zones, here and in every child."""
+    switch = os.environ.get("PYARROW_IGNORE_TIMEZONE")
+    import pandera.polars as pandera
+
+    if switch is None:
+        os.environ.pop("PYARROW_IGNORE_TIMEZONE", None)
+    return pandera
 
 
 def _values_fit(*, clean: bool) -> list[pl.Expr]:
@@ -105,8 +115,7 @@ def _fields(*, clean: bool) -> tuple[Field, ...]:
 
 
 def _checks(field: Field) -> list[Any]:
-    import pandera.polars as pandera
-
+    pandera = _pandera()
     if field.name in CHOICES:
         return [pandera.Check.isin(list(CHOICES[field.name]))]
     if field.name in ABOVE_ZERO:

@@ -108,7 +108,9 @@ def test_naive_and_non_times_are_refused_by_column_and_place(name: str, values: 
         quote_table(_columns(**{name: values}), place=PLACE)
 
 
-def test_a_time_of_another_zone_is_the_same_instant_in_utc() -> None:
+@pytest.mark.parametrize("ignored", ["", "1"], ids=["zones kept", "zones ignored by Arrow"])
+def test_a_time_of_another_zone_is_the_same_instant_in_utc(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYARROW_IGNORE_TIMEZONE", ignored)
     in_kolkata = [NOON.astimezone(dt.timezone(dt.timedelta(hours=5, minutes=30)))] * ROWS
     table = quote_table(_columns(ts=in_kolkata), place=PLACE)
     assert table["ts"].type == pa.timestamp("us", "UTC")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,3 +192,13 @@ def test_days_of_several_underlyings_are_judged_in_the_order_asked_for(lake, set
     receipts = list(judge_each(lake, wanted, settings=settings))
     assert [(receipt.underlying, receipt.partition) for receipt in receipts] == [(name, day.isoformat()) for name, day in wanted]
     assert [receipt.counts["clean"] for receipt in receipts] == [len(rows()), len(rows()), 0]
+
+
+def test_checking_a_table_leaves_arrows_zones_alone() -> None:
+    script = (
+        "import os, sys; from options_agent.quality.schema import quote_schema;"
+        "quote_schema(clean=True); assert 'pandera' in sys.modules; print('PYARROW_IGNORE_TIMEZONE' in os.environ)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYARROW_IGNORE_TIMEZONE"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"
