@@ -29,15 +29,16 @@ HOW_TO_READ: Final = (
 
 
 def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Console) -> None:
-    """Print both tables."""
+    """Print the tables, the shortest last: it is what stands above the prompt."""
     lake = open_lake(settings)
     console.print(data_table(lake, settings, start, end))
     reports = current_reports(settings)
     console.print(strategy_table(reports))
+    console.print("[dim]Trades belong to the regime known at their entry, returns to the regime of each step; dim rows have few trades.[/]")
     for report in reports:
         for reason in report["status_reasons"]:
             console.print(f"[yellow]{report['strategy']['name']} {report['underlying']} is INCONCLUSIVE[/]: {reason}")
-    console.print("[dim]Trades belong to the regime known at their entry, returns to the regime of each step; dim rows have few trades.[/]")
+    console.print(overview_table(reports))
     console.print(f"[dim]{HOW_TO_READ}[/]")
 
 
@@ -108,9 +109,9 @@ def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | 
     table = Table(title=f"Strategies by regime ({len(looked_at)} runs looked at)", title_justify="left")
     for name in ("strategy", "regime"):
         table.add_column(name, no_wrap=True)
-    for name in ("trades", "return coin", "return USD", "max DD coin", "max DD USD", "Sharpe coin", "deflated", "win rate"):
+    for name in ("trades", "return\ncoin", "return\nUSD", "max DD\ncoin", "max DD\nUSD", "Sharpe\ncoin", "deflated", "win\nrate"):
         table.add_column(name, justify="right", no_wrap=True)
-    for report in sorted(reports, key=lambda r: (r["strategy"]["name"], r["underlying"])):
+    for report in sorted(reports, key=_by_name):
         m = report["metrics"]
         who = f"{report['strategy']['name']} {report['underlying']}"
         if report["status"] != "ok":
@@ -124,16 +125,42 @@ def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | 
     return table
 
 
+def overview_table(reports: list[dict[str, Any]]) -> Table:
+    """A line a strategy and underlying: the headlines with their intervals, and what is left of the Sharpe ratio after as many looks."""
+    odds = deflated(reports)
+    within = f"{100 * _confidence(reports[0]):.0f} %\nwithin" if reports else ""
+    table = Table(title=f"Strategies, in all ({len(reports)} runs looked at)", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    for name in ("trades", "return\ncoin", within, "return\nUSD", "max DD\ncoin", "Sharpe\ncoin", within, "deflated", "win\nrate"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for report in sorted(reports, key=_by_name):
+        m, who = report["metrics"], f"{report['strategy']['name']} {report['underlying']}"
+        if report["status"] != "ok":
+            table.add_row(who, _count(m["closed_trades"]), "", "[yellow]INCONCLUSIVE[/]")
+            continue
+        trades, coin, usd, drawdown, _, sharpe, beyond_luck, wins = _cells({**m, "trades": m["closed_trades"]}, odds.get(report["run"]))
+        luck = _interval(report, "return_coin"), _interval(report, "sharpe_coin", 1.0, 1)
+        table.add_row(who, trades, coin, luck[0], usd, drawdown, sharpe, luck[1], beyond_luck, wins)
+    return table
+
+
+def _by_name(report: dict[str, Any]) -> tuple[str, str]:
+    return report["strategy"]["name"], report["underlying"]
+
+
+def _confidence(report: dict[str, Any]) -> float:
+    return float(report.get("uncertainty", {}).get("confidence", CONFIDENCE))
+
+
 def _intervals(report: dict[str, Any]) -> list[str]:
     """The row of intervals below a run's numbers."""
+    columns = [_interval(report, name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
+    return [f"  {100 * _confidence(report):.0f} % within", "", *columns, _interval(report, "sharpe_coin", 1.0, 1), "", ""]
 
-    def cell(name: str, scale: float = 100.0, digits: int = 0) -> str:
-        found = interval_of(report, name)
-        return "-" if found is None else f"{scale * found[0]:.{digits}f}..{scale * found[1]:.{digits}f}"
 
-    confidence = report.get("uncertainty", {}).get("confidence", CONFIDENCE)
-    columns = [cell(name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
-    return [f"  {100 * confidence:.0f} % within", "", *columns, cell("sharpe_coin", 1.0, 1), "", ""]
+def _interval(report: dict[str, Any], name: str, scale: float = 100.0, digits: int = 0) -> str:
+    found = interval_of(report, name)
+    return "-" if found is None else f"{scale * found[0]:.{digits}f}..{scale * found[1]:.{digits}f}"
 
 
 def _cells(numbers: dict[str, Any], odds: float | None = None) -> list[str]:
@@ -154,4 +181,4 @@ def _count(value: float | None) -> str:
 
 
 def _percent(value: float | None, *, signed: bool = False) -> str:
-    return "-" if value is None else f"{100 * value:+.2f} %" if signed else f"{100 * value:.1f} %"
+    return "-" if value is None else f"{100 * value:+z.2f} %" if signed else f"{100 * value:z.1f} %"

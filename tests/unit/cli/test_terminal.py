@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from options_agent.cli.main import app
-from options_agent.cli.summary import data_table, strategy_table
+from options_agent.cli.summary import data_table, overview_table, strategy_table
 from options_agent.cli.watch import Watch
 from options_agent.lake.receipts import Receipt, write_receipt
 from options_agent.lake.store import open_lake
@@ -125,9 +125,10 @@ def test_an_inconclusive_run_is_shown_as_such_and_never_as_a_success() -> None:
         "status_reasons": ["no deltas"],
         "metrics": metrics,
     }
-    text = _shown(strategy_table([report | {"regimes": []}]))
-    assert "INCONCLUSIVE" in text
-    assert "0.00 %" not in text
+    for table in (strategy_table, overview_table):
+        text = _shown(table([report | {"regimes": []}]))
+        assert "INCONCLUSIVE" in text
+        assert "0.00 %" not in text
 
 
 def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() -> None:
@@ -154,6 +155,9 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
     assert "-0.4..2.9" in of_three
     odds = [float(next(line for line in text.splitlines() if "1.50" in line).split("│")[9]) for text in (alone, of_three)]
     assert 0.5 < odds[1] < odds[0] < 1
+    overview = _shown(overview_table([best, *others]))
+    assert "(3 runs looked at)" in overview
+    assert all(text in overview for text in ("+4.00 %", "-3..12", "1.50", "-0.4..2.9", f"{odds[1]:.2f}"))
     older = {k: v for k, v in best.items() if k != "uncertainty"}
     assert "90 % within" in _shown(strategy_table([older]))
 
