@@ -13,7 +13,7 @@ from options_agent.backtest.metrics import METRICS
 from options_agent.backtest.result import load_report, load_table
 from options_agent.backtest.runner import backtest, clean_range
 from options_agent.backtest.uncertainty import CONFIDENCE
-from options_agent.cli.summary import HOW_TO_READ, strategy_table
+from options_agent.cli.summary import HOW_TO_READ, metrics_table, strategy_table
 from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
@@ -23,7 +23,6 @@ from options_agent.strategies.files import find_strategy
 if TYPE_CHECKING:
     import datetime as dt
 
-if TYPE_CHECKING:
     from rich.console import Console
 
 #: What the figures beside a number are.
@@ -118,12 +117,7 @@ def _show(path: Path, looked_at: list[Path], console: Console) -> None:
     console.print(f"[dim]{HOW_TO_READ}[/]")
     for reason in report["status_reasons"]:
         console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
-    metrics = Table(title=f"All metrics, headlines with their {WITHIN}", title_justify="left", show_header=False)
-    for name, value in report["metrics"].items():
-        within = interval_of(report, name)
-        spread = "" if within is None else f"{within[0]:,.4f} to {within[1]:,.4f}"
-        metrics.add_row(name, "-" if value is None else f"{value:,.4f}", spread)
-    console.print(metrics)
+    console.print(metrics_table(report))
     for currency, fall in report.get("drawdowns", {}).items():
         if fall is not None:
             back = f"back {fall['recovered_at'][:10]}" if fall["recovered_at"] else "not back by the end"

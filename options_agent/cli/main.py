@@ -6,7 +6,7 @@ import datetime as dt  # noqa: TC003 - typer reads the annotations
 import os
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -35,6 +35,9 @@ from options_agent.cli import (
 )
 from options_agent.errors import OptionsAgentError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _DAY = ["%Y-%m-%d"]
 
 app = typer.Typer(
@@ -45,31 +48,8 @@ app = typer.Typer(
     "Start with `options-agent run`; it needs no account and no network.",
     epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
 )
-app.command(name="import")(imports.import_command)
-app.command(name="attribute")(attribute.attribute_command)
-app.command(name="backfill")(backfill.backfill_command)
-app.command(name="agreement")(backfill.agreement_command)
-app.command(name="compare")(compare.compare_command)
-app.command(name="evaluate")(evaluate.evaluate_command)
-app.command(name="fees")(fees.fees_command)
-app.command(name="harvest")(harvest.harvest_command)
-app.command(name="history")(history.history_command)
-app.command(name="joint")(joint.joint_command)
-app.command(name="quality")(quality.quality_command)
-app.command(name="spend")(spend.spend_command)
-app.command(name="sweep")(sweep.sweep_command)
-app.command(name="train")(train.train_command)
-app.add_typer(ab.app, name="ab")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(archive.app, name="archive")
-app.add_typer(exchange.app, name="exchange")
-app.add_typer(model.app, name="model")
-app.add_typer(prompts.app, name="prompts")
-app.add_typer(strategies.app, name="strategies")
-app.add_typer(study.app, name="study")
 
 
-@app.command()
 def run(
     data: Annotated[Path | None, typer.Option(help="recorded chains, a file or folder; the synthetic market by default")] = None,
     prices: Annotated[Path | None, typer.Option(help="folder of prices, DVOL and funding; by default found beside the chains")] = None,
@@ -84,7 +64,6 @@ def run(
     raise typer.Exit(run_desk(data, prices, days, start.date() if start else None, end.date() if end else None, stay=stay))
 
 
-@app.command()
 def backtest(
     strategy: Annotated[str, typer.Argument(help="a strategy of the catalogue (`options-agent strategies`), or a file, my.toml")],
     underlying: Annotated[str, typer.Argument(help="BTC or ETH")] = "BTC",
@@ -97,7 +76,6 @@ def backtest(
     backtest_one(strategy, underlying, start.date() if start else None, end.date() if end else None)
 
 
-@app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="a run's hash or the start of it; a list of all by default")] = None,
     metrics: Annotated[list[str] | None, typer.Argument(help="with --regimes: which metrics or families; all by default")] = None,
@@ -113,12 +91,52 @@ def report(
     show_report(run, metrics or [] if regimes else None)
 
 
-@app.command()
 def doctor() -> None:
     """Say what is installed, running, reachable and stale, and how to mend each."""
     from options_agent.cli.doctor import examine
 
     raise typer.Exit(examine())
+
+
+#: What `options-agent --help` shows, in the order of a quote's way; a Typer is a group of commands.
+COMMANDS: Final[dict[str, dict[str, Callable[..., None] | typer.Typer]]] = {
+    "Start": {"run": run, "doctor": doctor},
+    "Data": {
+        "harvest": harvest.harvest_command,
+        "exchange": exchange.app,
+        "import": imports.import_command,
+        "backfill": backfill.backfill_command,
+        "history": history.history_command,
+        "agreement": backfill.agreement_command,
+        "quality": quality.quality_command,
+        "archive": archive.app,
+        "alerts": alerts.app,
+    },
+    "Backtests": {
+        "strategies": strategies.app,
+        "backtest": backtest,
+        "sweep": sweep.sweep_command,
+        "report": report,
+        "compare": compare.compare_command,
+        "joint": joint.joint_command,
+        "attribute": attribute.attribute_command,
+        "fees": fees.fees_command,
+    },
+    "Research": {"study": study.app, "ab": ab.app},
+    "Language models": {
+        "train": train.train_command,
+        "evaluate": evaluate.evaluate_command,
+        "prompts": prompts.app,
+        "spend": spend.spend_command,
+        "model": model.app,
+    },
+}
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(name=_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 
 from options_agent.backtest.compare import interval_of
+from options_agent.backtest.metrics import METRICS
 from options_agent.backtest.runner import current_reports
 from options_agent.backtest.uncertainty import CONFIDENCE, deflated
 from options_agent.lake.receipts import receipts
@@ -142,6 +143,37 @@ def overview_table(reports: list[dict[str, Any]]) -> Table:
         luck = _interval(report, "return_coin"), _interval(report, "sharpe_coin", 1.0, 1)
         table.add_row(who, trades, coin, luck[0], usd, drawdown, sharpe, luck[1], beyond_luck, wins)
     return table
+
+
+def metrics_table(report: dict[str, Any]) -> Table:
+    """Every metric of a run with its unit, coin beside USD; headlines with their interval."""
+    table = Table(title=f"All metrics, headlines with their {100 * _confidence(report):.0f} % interval", title_justify="left")
+    table.add_column("metric", no_wrap=True)
+    for name in ("in coin, or in all", "in USD"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    known = {m.name: m for m in METRICS}
+    values: dict[str, float | None] = report["metrics"]
+    rows: dict[str, dict[str, str]] = {}
+    # a report of another version may lack metrics, and name some that this one has not
+    for name in [*(n for n in known if n in values), *(n for n in values if n not in known)]:
+        metric, value = known.get(name), values[name]
+        unit = metric.unit if metric else ""
+        row = rows.setdefault(metric.family if metric else name, {"unit": "coin, USD" if unit in {"coin", "USD"} else unit})
+        row["usd" if name.endswith("_usd") else "coin"] = _measured(report, name, value, unit)
+    for name, row in rows.items():
+        unit = row["unit"] if "usd" in row or row["unit"] != "coin, USD" else "coin"
+        table.add_row(name, row.get("coin", ""), row.get("usd", ""), unit.replace("share", "%"))
+    return table
+
+
+def _measured(report: dict[str, Any], name: str, value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    scale, form = (100.0, "z,.2f") if unit.startswith("share") else (1.0, "z,.2f" if unit == "USD" else ".4g")
+    found = interval_of(report, name)
+    within = "" if found is None else f"  ({scale * found[0]:{form}} to {scale * found[1]:{form}})"
+    return f"{scale * value:{form}}{within}"
 
 
 def _by_name(report: dict[str, Any]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from options_agent.cli.main import app
-from options_agent.cli.summary import data_table, overview_table, strategy_table
+from options_agent.cli.summary import data_table, metrics_table, overview_table, strategy_table
 from options_agent.cli.watch import Watch
 from options_agent.lake.receipts import Receipt, write_receipt
 from options_agent.lake.store import open_lake
@@ -160,6 +160,27 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
     assert all(text in overview for text in ("+4.00 %", "-3..12", "1.50", "-0.4..2.9", f"{odds[1]:.2f}"))
     older = {k: v for k, v in best.items() if k != "uncertainty"}
     assert "90 % within" in _shown(strategy_table([older]))
+
+
+def test_every_metric_stands_with_its_unit_coin_beside_usd() -> None:
+    metrics = {
+        "sharpe_coin": -0.582,
+        "return_coin": -0.0156,
+        "return_usd": 0.0142,
+        "fees_usd": 892.0413,
+        "fees_coin": 0.0149,
+        "of_old": 3.0,
+    }
+    metrics |= {"hold_return_usd": None, "gamma_average": -0.0000123}
+    report = {"metrics": metrics, "uncertainty": {"confidence": 0.9, "intervals": {"return_coin": [-0.09, 0.061]}}}
+    text = _shown(metrics_table(report))
+    lines = {cells[0]: cells[1:4] for line in text.splitlines() if len(cells := [c.strip() for c in line.split("│")[1:]]) > 3}
+    assert list(lines)[:2] == ["return", "hold_return_usd"]  # as docs/metrics.md has them
+    assert lines["return"] == ["-1.56  (-9.00 to 6.10)", "1.42", "%"]
+    assert lines["hold_return_usd"] == ["", "-", "%"]
+    assert lines["fees"] == ["0.0149", "892.04", "coin, USD"]
+    assert lines["gamma_average"] == ["-1.23e-05", "", "coin per USD"]
+    assert lines["of_old"] == ["3", "", ""]
 
 
 def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
