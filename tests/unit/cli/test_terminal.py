@@ -163,15 +163,8 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
 
 
 def test_every_metric_stands_with_its_unit_coin_beside_usd() -> None:
-    metrics = {
-        "sharpe_coin": -0.582,
-        "return_coin": -0.0156,
-        "return_usd": 0.0142,
-        "fees_usd": 892.0413,
-        "fees_coin": 0.0149,
-        "of_old": 3.0,
-    }
-    metrics |= {"hold_return_usd": None, "gamma_average": -0.0000123}
+    metrics: dict[str, float | None] = {"sharpe_coin": -0.582, "return_coin": -0.0156, "return_usd": 0.0142, "of_old": 3.0}
+    metrics.update(fees_usd=892.0413, fees_coin=0.0149, hold_return_usd=None, gamma_average=-0.0000123)
     report = {"metrics": metrics, "uncertainty": {"confidence": 0.9, "intervals": {"return_coin": [-0.09, 0.061]}}}
     text = _shown(metrics_table(report))
     lines = {cells[0]: cells[1:4] for line in text.splitlines() if len(cells := [c.strip() for c in line.split("│")[1:]]) > 3}
