@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from options_agent.backtest.metrics import drawdown_dates, max_drawdown, measure
+from options_agent.backtest.metrics.evidence import since_paid_in
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.uncertainty import uncertainty
 from options_agent.quotes import UTC_US
@@ -28,7 +29,8 @@ SAME_SNAPSHOT_US: Final = 300_000_000
 #: A step this many times the usual one is a hole.
 HOLE: Final = 3.0
 #: Columns of the equity that hold what moved at a snapshot, not what stood: a row carried to an edge moves nothing again.
-FLOWS: Final = ("perpetual_pnl", "funding", "hedge_fee", "swapped_coin", "swapped_usd")
+DEPOSITS: Final = ("deposited_coin", "deposited_usd")
+FLOWS: Final = ("perpetual_pnl", "funding", "hedge_fee", "swapped_coin", "swapped_usd", *DEPOSITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ def cut(run: SavedRun, within: Range) -> Cut | None:
         return Cut(cut_equity(run.equity, within), _NO_TRADES, _NO_FILLS, 0, 0, readable=False)
     opened, closed = times(trades, "opened_at"), times(trades, "closed_at")
     still = closed == np.iinfo(np.int64).min
-    inside = (opened >= within.start) & (opened <= within.end)
+    begin = begin_of(run.ts, within)
+    inside = (opened >= begin) & (opened <= within.end)
     late = ~still & (closed > within.end)
     rows = trades.set_column(
         trades.schema.get_field_index("closed_at"), "closed_at", pa.array(closed, pa.int64(), mask=still | late).cast(UTC_US)
@@ -100,15 +103,24 @@ def cut(run: SavedRun, within: Range) -> Cut | None:
     return Cut(
         cut_equity(run.equity, within),
         rows.filter(pa.array(inside)),
-        fills.filter(pa.array((at >= within.start) & (at <= within.end))),
-        int(((opened < within.start) & (still | (closed >= within.start))).sum()),
+        fills.filter(pa.array((at >= begin) & (at <= within.end))),
+        int(((opened < begin) & (still | (closed >= begin))).sum()),
         int(((opened <= within.end) & (still | late)).sum()),
         readable=True,
     )
 
 
+def begin_of(ts: NDArray[np.int64], within: Range) -> int:
+    """Where a range begins for a run: with its own first snapshot where that is the range's, some seconds early by another clock."""
+    own = ts.size > 0 and 0 <= within.start - int(ts[0]) <= SAME_SNAPSHOT_US and (ts.size == 1 or int(ts[1]) > within.start)
+    return int(ts[0]) if own else within.start
+
+
 def cut_equity(equity: pa.Table, within: Range) -> pa.Table:
-    """Rows of a range that begins and ends exactly where it says, by the value last known at the edges; nothing is looked up ahead."""
+    """Rows of a range that begins and ends exactly where it says, by the value last known at the edges; nothing is looked up ahead.
+
+    Where it begins with the run's own first snapshot, what was paid in there is kept, so that the first entries' costs are in it.
+    """
     ts = times(equity, "ts")
     first, last = (int(np.searchsorted(ts, at, side="right")) - 1 for at in (within.start, within.end))
     rows = np.arange(first, last + 1)
@@ -119,7 +131,9 @@ def cut_equity(equity: pa.Table, within: Range) -> pa.Table:
     carried = stamps != ts[rows]
     for name in FLOWS:
         if name in found.column_names:
-            moved = np.where(carried, 0.0, found[name].to_numpy())
+            still = carried.copy()
+            still[:1] &= not (name in DEPOSITS and begin_of(ts, within) == ts[0])
+            moved = np.where(still, 0.0, found[name].to_numpy())
             found = found.set_column(found.schema.get_field_index(name), name, pa.array(moved))
     return found.set_column(found.schema.get_field_index("ts"), "ts", pa.array(stamps, pa.int64()).cast(UTC_US))
 
@@ -148,7 +162,7 @@ def measured(run: SavedRun, part: Cut) -> dict[str, Any]:
 
 def of_capital(metrics: Mapping[str, float | None], equity: pa.Table) -> dict[str, float]:
     """What compares between coins and sizes: `profit_usd`, and fees and slippage as a share of the equity at the start, both in USD."""
-    usd = equity["equity_usd"].to_numpy()
+    usd = since_paid_in(equity, "usd")[1]
     shares = {}
     for name in ("fees", "slippage"):
         paid = metrics.get(f"{name}_usd")

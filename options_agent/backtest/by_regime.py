@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from options_agent.backtest.bootstrap import block_length, days_of, headlines, indices, interval
 from options_agent.backtest.metrics import max_drawdown, sharpe
-from options_agent.backtest.metrics.evidence import CURRENCIES, Evidence
+from options_agent.backtest.metrics.evidence import CURRENCIES, Evidence, paid_in
 from options_agent.backtest.metrics.grid import DAY_US
 from options_agent.backtest.metrics.table import METRICS
 from options_agent.backtest.uncertainty import CONFIDENCE, HEADLINES
@@ -87,8 +87,8 @@ def regime_performance(result: BacktestResult, labels: pa.Table) -> pa.Table:
     """`REGIME_SCHEMA`, one row a regime that occurred, most hours first.
 
     A step of the equity belongs to the regime known at its start, so returns of regimes compound to the run's: the product of
-    (1 + return) over regimes is 1 + the total. Drawdown and Sharpe are of the equity chained over the regime's own steps. A trade
-    belongs to the regime known at its entry.
+    (1 + return) over regimes is 1 + the total; what entries at the very first snapshot cost is of the regime known then. Drawdown and
+    Sharpe are of the equity chained over the regime's own steps. A trade belongs to the regime known at its entry.
 
     Args:
         result: any run.
@@ -97,12 +97,13 @@ def regime_performance(result: BacktestResult, labels: pa.Table) -> pa.Table:
     ts = _micros(result.equity, "ts")
     of_step = as_of(labels, ts)
     coin, usd = (result.equity[n].to_numpy() for n in ("equity_coin", "equity_usd"))
+    paid = paid_in(result.equity)
     of_trade, profit, closed = _of_trades(result.trades, labels)
     rows: list[dict[str, Any]] = []
     for regime in _occurring(of_step[:-1], of_trade):
         steps = np.flatnonzero(of_step[:-1] == regime)
         profits = profit[closed & (of_trade == regime)]
-        chained, chained_usd = _chained(coin, steps), _chained(usd, steps)
+        chained, chained_usd = _chained(coin, steps, paid.get("coin")), _chained(usd, steps, paid.get("usd"))
         rows.append(
             {
                 "regime": regime,
@@ -113,7 +114,7 @@ def regime_performance(result: BacktestResult, labels: pa.Table) -> pa.Table:
                 "return_usd": float(chained_usd[-1] - 1),
                 "max_drawdown_coin": max_drawdown(chained) if chained[-1] == chained[-1] else math.nan,
                 "max_drawdown_usd": max_drawdown(chained_usd) if chained_usd[-1] == chained_usd[-1] else math.nan,
-                "sharpe_coin": sharpe(_own_clock(ts, steps), chained),
+                "sharpe_coin": sharpe(_path_clock(_own_clock(ts, steps), chained), chained),
                 "hours": float((ts[steps + 1] - ts[steps]).sum() / 3.6e9),
                 "small_sample": profits.size < SMALL_SAMPLE,
             }
@@ -246,9 +247,11 @@ def _intervals(path: Evidence, seed: int) -> dict[str, tuple[float, float] | Non
 
 
 def _path(equity: pa.Table, clock: NDArray[np.int64], steps: NDArray[np.int64]) -> pa.Table:
-    """Equity and index chained from 1 over the steps."""
-    names = ("equity_coin", "equity_usd", "index")
-    return pa.table({"ts": clock} | {name: _chained(equity[name].to_numpy(), steps) for name in names})
+    """Equity and index chained from 1 over the steps, from what was paid in where they include the first."""
+    paid = paid_in(equity)
+    before = {"equity_coin": paid.get("coin"), "equity_usd": paid.get("usd"), "index": float(equity["index"][0].as_py()) if paid else None}
+    chained = {name: _chained(equity[name].to_numpy(), steps, one) for name, one in before.items()}
+    return pa.table({"ts": _path_clock(clock, chained["index"])} | chained)
 
 
 def _held(equity: pa.Table, clock: NDArray[np.int64], steps: NDArray[np.int64]) -> pa.Table:
@@ -277,11 +280,21 @@ def as_of(labels: pa.Table, ts: NDArray[np.int64]) -> NDArray[np.object_]:
     return np.where(at >= 0, names[np.maximum(at, 0)], UNKNOWN)
 
 
-def _chained(values: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """1, then after each step; all NaN where a step starts from nothing (after ruin a share of it means nothing)."""
+def _chained(values: NDArray[np.float64], steps: NDArray[np.int64], before: float | None = None) -> NDArray[np.float64]:
+    """1, then after each step; all NaN where a step starts from nothing (after ruin a share of it means nothing).
+
+    Where `before` stood ahead of the first value and the steps include the first, it is a step of its own that takes no time.
+    """
+    begins = before is not None and steps.size > 0 and steps[0] == 0
     if not (values[steps] > 0).all():
-        return np.full(steps.size + 1, np.nan)
-    return np.append(1.0, np.cumprod(values[steps + 1] / values[steps]))
+        return np.full(steps.size + 1 + begins, np.nan)
+    growth = values[steps + 1] / values[steps]
+    return np.append(1.0, np.cumprod(np.append(values[0] / before, growth) if begins else growth))
+
+
+def _path_clock(clock: NDArray[np.int64], chained: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The clock of a chain, which may have a step without time at its start."""
+    return clock if clock.size == chained.size else np.append(clock[:1], clock)
 
 
 def _own_clock(ts: NDArray[np.int64], steps: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from options_agent.backtest.metrics.evidence import since_paid_in
 from options_agent.backtest.saved_runs import times
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from options_agent.backtest.metrics.evidence import Currency
 
     Floats = NDArray[np.float64]
 
@@ -47,13 +50,14 @@ def colour_of(n: int) -> str:
     return COLOURS[n % len(COLOURS)]
 
 
-def equity_curves(equities: Mapping[str, pa.Table], order: Sequence[str], currency: str) -> list[Curve]:
+def equity_curves(equities: Mapping[str, pa.Table], order: Sequence[str], currency: Currency) -> list[Curve]:
     """Growth since the start, percent; in USD with the coin held, dashed: once for runs whose coins went alike."""
     found = []
     held: list[Floats] = []
     for label, table in equities.items():
         ts, colour = times(table, "ts"), colour_of(order.index(label))
-        found.append(Curve(label, colour, ts, _growth(table[f"equity_{currency}"].to_numpy())))
+        since, values = since_paid_in(table, currency)
+        found.append(Curve(label, colour, since, _growth(values)))
         if currency == "usd":
             index = _growth(table["index"].to_numpy())
             if not any(math.isclose(index[-1], other[-1], abs_tol=0.5) for other in held):
@@ -63,14 +67,14 @@ def equity_curves(equities: Mapping[str, pa.Table], order: Sequence[str], curren
     return [replace(c, colour=_SOFT) if c.dashed and len(held) == 1 else c for c in found]
 
 
-def drawdown_curves(equities: Mapping[str, pa.Table], order: Sequence[str], currency: str) -> list[Curve]:
+def drawdown_curves(equities: Mapping[str, pa.Table], order: Sequence[str], currency: Currency) -> list[Curve]:
     """Fall from the running peak, percent (never above 0)."""
     found = []
     for label, table in equities.items():
-        values = np.asarray(table[f"equity_{currency}"].to_numpy())
+        ts, values = since_paid_in(table, currency)
         peak = np.maximum.accumulate(values)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found.append(Curve(label, colour_of(order.index(label)), times(table, "ts"), 100 * (values / peak - 1)))
+            found.append(Curve(label, colour_of(order.index(label)), ts, 100 * (values / peak - 1)))
     return found
 
 

@@ -87,7 +87,7 @@ def run_backtest(
     settlement, linear = played.prepared.settlement, played.prepared.linear
     fills = fills_table(played.fills, history, settlement, linear=linear)
     trades = trades_of(fills, history, settlement, strategy, linear=linear)
-    equity = equity_table(played.equity, history)
+    equity = equity_table(played.equity, history, played.capital_coin, played.capital_usd)
     for name, values in greek_exposures(history, played.fills).items():
         equity = equity.append_column(name, pa.array(values))
     decisions = decisions_table(played.decisions, history)

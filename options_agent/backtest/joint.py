@@ -14,6 +14,7 @@ from options_agent.backtest.aligned import Range, common_range, cut, iso, plain
 from options_agent.backtest.by_regime import ENTRY
 from options_agent.backtest.joint_risk import daily_risk
 from options_agent.backtest.metrics import DAY_US, METRICS, measure
+from options_agent.backtest.metrics.evidence import paid_in
 from options_agent.backtest.metrics.grid import midnights
 from options_agent.backtest.saved_runs import times
 from options_agent.errors import DataError
@@ -42,7 +43,7 @@ class Book:
     """Runs as one account in USD on the union of their snapshots; between its own snapshots a run stands at its value last known.
 
     Attributes:
-        ts: (n,) microseconds UTC.
+        ts: (n,) microseconds UTC; the first stands twice where runs begin there: before and after their first decisions.
         values: (runs, n) equity of each run by itself, USD.
         index: (runs, n) of its underlying, USD.
         units: (runs, n) how much of each run is held from each time on; 0 after it was lost.
@@ -137,6 +138,10 @@ def build_book(equities: Sequence[pa.Table], within: Range, weights: Floats, reb
     values, index = (
         np.stack([_as_of(ts, t, table[n]) for t, table in zip(stamps, equities, strict=True)]) for n in ("equity_usd", "index")
     )
+    paid = [paid_in(table).get("usd") for table in equities]
+    if any(one is not None for one in paid):  # the book begins before the first decisions, too
+        first = np.array([value if one is None else one for one, value in zip(paid, values[:, 0], strict=True)])
+        ts, values, index = np.append(ts[:1], ts), np.column_stack((first, values)), np.column_stack((index[:, 0], index))
     moves = np.zeros(ts.size, dtype=np.bool_)
     if rebalance == "daily":
         moves[np.searchsorted(ts, midnights(ts), side="right") - 1] = True

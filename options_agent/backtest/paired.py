@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from options_agent.backtest.aligned import iso, plain
 from options_agent.backtest.bootstrap import RESAMPLES, block_length, days_of, interval, resample
 from options_agent.backtest.metrics import daily_returns, sharpe
+from options_agent.backtest.metrics.evidence import CURRENCIES, Currency, since_paid_in
 from options_agent.backtest.metrics.grid import midnights
-from options_agent.backtest.saved_runs import times
 from options_agent.backtest.uncertainty import CONFIDENCE
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-CURRENCIES: Final = ("coin", "usd")
 
 
 def paired(base: pa.Table, other: pa.Table, seed: int) -> dict[str, Any]:
@@ -43,18 +41,18 @@ def paired(base: pa.Table, other: pa.Table, seed: int) -> dict[str, Any]:
     return {currency: _in(currency, base, other, seed) for currency in CURRENCIES}
 
 
-def growth_on_days(equity: pa.Table, currency: str) -> tuple[NDArray[np.int64], Floats]:
-    """Equity over its first value at the start, at each UTC midnight and at the end of a cut."""
-    ts = times(equity, "ts")
+def growth_on_days(equity: pa.Table, currency: Currency) -> tuple[NDArray[np.int64], Floats]:
+    """Equity over what it began with, at the start (1), at each UTC midnight and at the end of a cut."""
+    ts, values = since_paid_in(equity, currency)
     at = np.unique(np.concatenate((ts[:1], midnights(ts), ts[-1:])))
-    values = equity[f"equity_{currency}"].to_numpy()
+    known = values[np.searchsorted(ts, at, side="right") - 1]
+    known[:1] = values[:1]  # before the decisions of the first snapshot
     with np.errstate(divide="ignore", invalid="ignore"):
-        return at, values[np.searchsorted(ts, at, side="right") - 1] / values[0]
+        return at, known / values[0]
 
 
-def _in(currency: str, base: pa.Table, other: pa.Table, seed: int) -> dict[str, Any]:
-    ts = [times(table, "ts") for table in (base, other)]
-    values = [np.asarray(table[f"equity_{currency}"].to_numpy()) for table in (base, other)]
+def _in(currency: Currency, base: pa.Table, other: pa.Table, seed: int) -> dict[str, Any]:
+    ts, values = (list(column) for column in zip(*(since_paid_in(table, currency) for table in (base, other)), strict=True))
     returns = [daily_returns(t, v) for t, v in zip(ts, values, strict=True)]
     both = all(r.size for r in returns)
     growth = [v[-1] / v[0] if v[0] > 0 else math.nan for v in values]
@@ -104,7 +102,7 @@ def _with_interval(value: float, drawn: Floats | None) -> dict[str, float | None
     return {"value": value, "low": within[0], "high": within[1], "odds": odds}
 
 
-def _equity_difference(base: pa.Table, other: pa.Table, currency: str) -> dict[str, Any]:
+def _equity_difference(base: pa.Table, other: pa.Table, currency: Currency) -> dict[str, Any]:
     at, mine = growth_on_days(base, currency)
     _, theirs = growth_on_days(other, currency)
     apart = theirs - mine

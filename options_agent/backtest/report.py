@@ -12,6 +12,7 @@ import numpy as np
 from options_agent import __version__
 from options_agent.backtest.by_regime import compact, regime_metrics, regime_performance, save_regimes
 from options_agent.backtest.metrics import drawdown_dates
+from options_agent.backtest.metrics.evidence import paid_in
 from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
 from options_agent.backtest.uncertainty import uncertainty
@@ -166,15 +167,16 @@ def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:
     ts = result.equity["ts"].to_numpy(zero_copy_only=False)
     coin, usd, index = (result.equity[n].to_numpy() for n in ("equity_coin", "equity_usd", "index"))
     figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 6.6), sharex=True, height_ratios=(3, 3, 2), layout="constrained")
-    top.plot(ts, coin / coin[0], color="#00695c", linewidth=1.2)
+    paid = paid_in(result.equity) or {"coin": coin[0], "usd": usd[0]}
+    top.plot(ts, coin / paid["coin"], color="#00695c", linewidth=1.2)
     top.axhline(1.0, color="#9e9e9e", linewidth=0.8)
     top.set(ylabel="equity, coin\n(start = 1)", title=_title(result))
-    middle.plot(ts, usd / usd[0], color="#283593", linewidth=1.2, label="equity in USD")
+    middle.plot(ts, usd / paid["usd"], color="#283593", linewidth=1.2, label="equity in USD")
     middle.plot(ts, index / index[0], color="#9e9e9e", linewidth=1.0, label="the coin held")
     middle.set(ylabel="USD\n(start = 1)")
     middle.legend(loc="upper left", frameon=False, ncols=2)
-    for values, colour, name in ((coin, "#00695c", "coin"), (usd, "#283593", "USD")):
-        peak = np.maximum.accumulate(values)
+    for values, before, colour, name in ((coin, paid["coin"], "#00695c", "coin"), (usd, paid["usd"], "#283593", "USD")):
+        peak = np.maximum(np.maximum.accumulate(values), before)
         bottom.plot(ts, 100 * (values / peak - 1), color=colour, linewidth=1.0, label=name)
     bottom.set(ylabel="drawdown, %")
     bottom.legend(loc="lower left", frameon=False, ncols=2)

@@ -225,11 +225,12 @@ def ledger_of(
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def equity_table(equity: NDArray[np.float64], history: History) -> pa.Table:
+def equity_table(equity: NDArray[np.float64], history: History, capital_coin: float, capital_usd: float) -> pa.Table:
     """Equity at each snapshot, struck at marks: coin cash + USD cash / index + value of options; USD at the index.
 
     Beside it margin (coin), delta (coins the account is long beside its equity), and what the perpetual moved: `perpetual_pnl`, `funding`
-    and `hedge_fee` in the settlement currency, `swapped_*` a wheel's conversions.
+    and `hedge_fee` in the settlement currency, `swapped_*` a wheel's conversions; `deposited_*` what was paid in at the first snapshot
+    before its decisions.
     """
     index = np.asarray(history.index)
     columns = {"ts": _stamps(np.asarray(history.known_at)), "index": pa.array(index)}
@@ -238,6 +239,8 @@ def equity_table(equity: NDArray[np.float64], history: History) -> pa.Table:
         columns[name] = pa.array(values.astype(np.int64) if name in {"open_positions", "stale_marks"} else values.copy())
         if name == "equity_coin":
             columns["equity_usd"] = pa.array(values * index)
+    for name, capital in (("deposited_coin", capital_coin), ("deposited_usd", capital_usd)):
+        columns[name] = pa.array(np.where(np.arange(len(index)) == 0, capital, 0.0))
     return pa.table(columns)
 
 

@@ -185,19 +185,21 @@ def _play_chunk(stage: _Stage, chunk: NDArray[np.int64], found: Numbers, early: 
     first = snapshots if early is None else max(int(snapshots * early.share), 1)
     players = new_players(chunk.size, slots, stage.weather)
     tapes = blank_tapes(chunk.size, snapshots, slots, record=False)
+    capital = np.empty((chunk.size, 2))
     for k, n in enumerate(chunk):
-        seat(players, k, stage.points[n].strategy, settings, prepared, float(stage.index[0]), record=False)
+        capital[k] = seat(players, k, stage.points[n].strategy, settings, prepared, float(stage.index[0]), record=False)
         players.which[k] = stage.which[n]
     if early is not None:
         kernel.play(prepared.market, players, tapes, first, BLOCK)
-        lost = tapes.equity[:, E_EQUITY, first - 1] / tapes.equity[:, E_EQUITY, 0] - 1 < early.least_return
+        paid = capital[:, 0] + capital[:, 1] / stage.index[0]
+        lost = tapes.equity[:, E_EQUITY, first - 1] / paid - 1 < early.least_return
         found.rejected[chunk[lost]] = True
         if not lost.all():
             _play_chunk(stage, chunk[~lost], found, None)
         return
     kernel.play(prepared.market, players, tapes, snapshots, BLOCK)
     numbers, returns = np.empty((chunk.size, len(SUMMARY))), np.full((2, chunk.size, found.returns.shape[2]), np.nan)
-    summarise(stage.known_at, stage.index, prepared.settlement.price, stage.midnights, prepared.linear, tapes, numbers, returns)
+    summarise(stage.known_at, stage.index, prepared.settlement.price, stage.midnights, prepared.linear, capital, tapes, numbers, returns)
     found.table[chunk], found.returns[:, chunk] = numbers, returns
 
 

@@ -55,6 +55,7 @@ def summarise(
     settled: NDArray[np.float64],
     midnights: NDArray[np.int64],
     linear: bool,
+    capital: NDArray[np.float64],
     tapes: Tapes,
     numbers: NDArray[np.float64],
     returns: NDArray[np.float64],
@@ -66,6 +67,7 @@ def summarise(
         settled: (contracts,) delivery prices, USD.
         midnights: (days + 1,) snapshots that were the last known at the UTC midnights.
         linear: whether prices are USDC.
+        capital: (runs, 2) coin and USD paid in.
         tapes: as the loop left them.
         numbers, returns: what is filled.
     """
@@ -84,15 +86,25 @@ def summarise(
             margin = share if math.isnan(margin) else max(margin, share)
         row = numbers[k]
         row[0], row[1] = opened, profits.size
-        row[2], row[3] = growth(equity), growth(in_usd)
+        since = preceded(capital[k, 0] + capital[k, 1] / index[0], equity)
+        since_usd = preceded(capital[k, 0] * index[0] + capital[k, 1], in_usd)
+        row[2], row[3] = growth(since), growth(since_usd)
         row[4], row[5], row[6] = sharpe_of(daily_coin), sharpe_of(daily_usd), sortino(daily_coin)
-        row[7], row[8] = max_drawdown(equity), max_drawdown(in_usd)
+        row[7], row[8] = max_drawdown(since), max_drawdown(since_usd)
         row[9], row[10], row[11], row[12] = skew(daily_coin), skew(daily_usd), kurtosis(daily_coin), kurtosis(daily_usd)
         row[13], row[14], row[15] = daily_coin.size, mean(profits > 0.0), profit_factor(profits)
         row[16], row[17] = mean(profits), profits.min() if profits.size else math.nan
         row[18], row[19] = mean(days), total(fees)
         row[20], row[21] = held_over_time(known_at, held > 0.0), margin
         row[22], row[23] = tapes.counts[k, 4], tapes.counts[k, 3]
+
+
+@njit(cache=True)
+def preceded(first: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`first`, then the values."""
+    out = np.empty(values.size + 1)
+    out[0], out[1:] = first, values
+    return out
 
 
 @njit(cache=True, error_model="numpy")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from options_agent.backtest.aligned import iso, lacking, spacing, tolerance
+from options_agent.backtest.aligned import begin_of, iso, lacking, spacing, tolerance
 from options_agent.backtest.codes import REASONS_IN_WORDS
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.saved_trades import PARTS, Trade, ending, read_trades
@@ -41,8 +41,8 @@ def trade_diff(base: SavedRun, other: SavedRun, within: Range) -> dict[str, Any]
     if base.underlying != other.underlying:
         return none(f"{base.label} trades {base.underlying} and {other.label} {other.underlying}: they have no contract in common")
     mine, theirs = read_trades(base), read_trades(other)
-    left = [t for t in mine if within.start <= t.opened <= within.end]
-    right = [t for t in theirs if within.start <= t.opened <= within.end]
+    left = [t for t in mine if begin_of(base.ts, within) <= t.opened <= within.end]
+    right = [t for t in theirs if begin_of(other.ts, within) <= t.opened <= within.end]
     near = tolerance((base, other))
     apart = max(near, min(_DAY_US, int(_STEPS * max(spacing(base.ts), spacing(other.ts)))))
     pairs = match(left, right, lambda a, b: sorted(a.instruments) == sorted(b.instruments), apart)

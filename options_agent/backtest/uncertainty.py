@@ -6,15 +6,16 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 from options_agent.backtest.bootstrap import RESAMPLES, block_length, days_of, interval, resample
-from options_agent.backtest.metrics.evidence import CURRENCIES
+from options_agent.backtest.metrics.evidence import CURRENCIES, since_paid_in
 from options_agent.backtest.metrics.grid import YEAR_DAYS
 from options_agent.backtest.overfitting import deflated_sharpe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
 
 #: Of the intervals.
 CONFIDENCE: Final = 0.9
@@ -33,11 +34,10 @@ def uncertainty(equity: pa.Table, metrics: Mapping[str, float], seed: int) -> di
         metrics: the run's, as `measure` gives them.
         seed: of the resampling; the run's hash as a number, so that the same run is the same bytes.
     """
-    ts = np.asarray(equity["ts"].combine_chunks().cast(pa.int64()))
     intervals: dict[str, list[float] | None] = {}
     blocks: dict[str, float | None] = {}
     for currency in CURRENCIES:
-        values = equity[f"equity_{currency}"].to_numpy()
+        ts, values = since_paid_in(equity, currency)
         days = days_of(ts, values)
         if days is None:
             blocks[currency] = None

@@ -74,7 +74,7 @@ def max_drawdown_days(ts: NDArray[np.int64], values: NDArray[np.float64]) -> flo
 
 def time_under_water(ts: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     """Share of the time that began below a former peak; a step counts by where it starts."""
-    if ts.size < 2:
+    if ts.size < 2 or ts[-1] == ts[0]:
         return math.nan
     below = values < np.maximum.accumulate(values)
     return float(np.average(below[:-1], weights=np.diff(ts)))

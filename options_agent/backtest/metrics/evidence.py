@@ -19,6 +19,25 @@ Currency = Literal["coin", "usd"]
 CURRENCIES: Final[tuple[Currency, ...]] = ("coin", "usd")
 
 
+def paid_in(equity_rows: pa.Table) -> dict[Currency, float]:
+    """What was paid in before the decisions of the first row, in each currency at its index; none where the rows begin later in a run.
+
+    The first row is struck after the decisions of its snapshot: against it, what the first entries cost would be in no return.
+    """
+    if equity_rows.num_rows == 0 or "deposited_coin" not in equity_rows.column_names:
+        return {}
+    coin, usd, index = (float(equity_rows[name][0].as_py()) for name in ("deposited_coin", "deposited_usd", "index"))
+    return {"coin": coin + usd / index, "usd": coin * index + usd} if coin or usd else {}
+
+
+def since_paid_in(equity_rows: pa.Table, currency: Currency) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Times (microseconds UTC) and equity, what was paid in before the first row where that is known."""
+    ts = np.asarray(equity_rows["ts"].combine_chunks().cast(pa.int64()))
+    values = np.asarray(equity_rows[f"equity_{currency}"].to_numpy())
+    before = paid_in(equity_rows).get(currency)
+    return (ts, values) if before is None else (np.append(ts[:1], ts), np.append(before, values))
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What metrics are read off: a run's tables as arrays, made once each."""
@@ -45,6 +64,14 @@ class Evidence:
     @cached_property
     def _returns(self) -> dict[Currency, NDArray[np.float64]]:
         return {c: daily_returns(self.ts, self.equity(c)) for c in CURRENCIES}
+
+    @cached_property
+    def _paths(self) -> dict[Currency, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        return {c: since_paid_in(self.equity_rows, c) for c in CURRENCIES}
+
+    def path(self, currency: Currency) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Times and equity from what was paid in on, see `since_paid_in`."""
+        return self._paths[currency]
 
     def equity(self, currency: Currency) -> NDArray[np.float64]:
         """Equity at each time."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-import pyarrow as pa
-
 from options_agent.backtest.metrics import drawdown, exposure, returns, trades
-from options_agent.backtest.metrics.evidence import CURRENCIES, Currency, Evidence
+from options_agent.backtest.metrics.evidence import CURRENCIES, Currency, Evidence, since_paid_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 
@@ -70,7 +69,7 @@ def _timed(
     source: str = "",
     peer: str = "",
 ) -> list[Metric]:
-    return _both(family, unit, definition, lambda run, c: function(run.ts, run.equity(c)), source, peer)
+    return _both(family, unit, definition, lambda run, c: function(*run.path(c)), source, peer)
 
 
 #: The equity's columns that an average is given of, with unit and words; null while a run does not have them.
@@ -91,7 +90,7 @@ def _greek(name: str) -> list[Metric]:
 
 METRICS: Final[tuple[Metric, ...]] = (
     # of returns
-    *_both("return", "share", "equity at the end over equity at the start, less 1", lambda r, c: returns.growth(r.equity(c))),
+    *_both("return", "share", "equity at the end over what was paid in at the start, less 1", lambda r, c: returns.growth(r.path(c)[1])),
     *_daily(
         "annual_return",
         "share a year",
@@ -192,8 +191,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     *_both(
         "max_drawdown",
         "share",
-        "largest fall from a running peak over every snapshot, as a share of that peak",
-        lambda r, c: drawdown.max_drawdown(r.equity(c)),
+        "largest fall from a running peak over what was paid in and every snapshot, as a share of that peak",
+        lambda r, c: drawdown.max_drawdown(r.path(c)[1]),
         "running maximum",
         "quantstats.max_drawdown",
     ),
@@ -317,5 +316,4 @@ def measure(trade_rows: pa.Table, equity_rows: pa.Table, fill_rows: pa.Table) ->
 
 def drawdown_dates(equity_rows: pa.Table) -> dict[Currency, drawdown.Drawdown | None]:
     """The deepest fall in each currency with its dates; None where equity never fell."""
-    ts = np.asarray(equity_rows["ts"].combine_chunks().cast(pa.int64()))
-    return {c: drawdown.deepest(ts, equity_rows[f"equity_{c}"].to_numpy()) for c in CURRENCIES}
+    return {c: drawdown.deepest(*since_paid_in(equity_rows, c)) for c in CURRENCIES}

@@ -93,6 +93,14 @@ def test_short_call_settles_to_the_delivery_price_in_coin() -> None:
     assert trade["closed_at"] == FRIDAY
 
 
+@pytest.mark.parametrize("delivery", [94_000.0, 100_000.0])
+def test_a_run_of_one_trade_returns_what_the_trade_made_its_opening_costs_too(delivery: float) -> None:
+    result = sold_and_delivered(CALL, 0.010, delivery).play(weekly_call())
+    assert result.equity["equity_coin"][0].as_py() < result.capital_coin  # sold below the mark, and a fee
+    assert result.metrics["return_coin"] == pytest.approx(only_trade(result)["profit_coin"] / result.capital_coin, abs=1e-12)
+    assert result.metrics["max_drawdown_coin"] >= 1 - result.equity["equity_coin"][0].as_py() / result.capital_coin
+
+
 def test_short_put_settles_to_the_delivery_price_in_coin() -> None:
     result = sold_and_delivered(PUT, 0.008, 80_000.0).play(weekly_put())
     trade = only_trade(result)
@@ -209,7 +217,8 @@ def test_trades_and_what_is_still_open_add_up_to_the_change_of_equity(seed: int,
     result = market(seed, hours).play(play, latency_seconds=latency)
     profit = sum(t["profit_coin"] for t in result.trades.to_pylist())
     last = result.equity.to_pylist()[-1]
-    assert last["coin_cash"] - result.capital_coin == pytest.approx(profit, abs=1e-12)
+    converted = sum(row["swapped_coin"] for row in result.equity.to_pylist())  # a wheel's
+    assert last["coin_cash"] - result.capital_coin == pytest.approx(profit + converted, abs=1e-12)
     assert sum(t["fees_coin"] for t in result.trades.to_pylist()) == pytest.approx(result.metrics["fees_coin"], abs=1e-12)
 
 

@@ -104,6 +104,21 @@ def test_a_cut_to_the_whole_range_is_the_run(played: SavedRun) -> None:
     np.testing.assert_equal(whole, again)
 
 
+def test_a_range_that_begins_seconds_after_a_run_keeps_its_first_trade_and_what_that_cost(played: SavedRun) -> None:
+    whole, late = (cut(played, Range(int(played.ts[0]) + seconds * 1_000_000, int(played.ts[-1]))) for seconds in (0, 20))
+    assert whole is not None
+    assert late is not None
+    assert played.equity is not None
+    assert whole.trades["opened_at"][0].as_py() == played.equity["ts"][0].as_py()  # the first entry is at the first snapshot
+    assert (late.before, late.trades.num_rows) == (0, whole.trades.num_rows)
+    found, expected = (measure(part.trades, part.equity, part.fills) for part in (late, whole))
+    for name in ("return_coin", "return_usd", "max_drawdown_coin", "fees_coin", "trades"):
+        assert found[name] == expected[name], name
+    after = cut(played, Range(int(played.ts[1]), int(played.ts[-1])))
+    assert after is not None
+    assert measure(after.trades, after.equity, after.fills)["return_coin"] != expected["return_coin"]
+
+
 @given(st.data())
 def test_trades_of_a_cut_are_those_opened_within_and_open_where_they_end_after(played: SavedRun, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, played.ts.size - 2))

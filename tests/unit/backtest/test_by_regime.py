@@ -83,6 +83,10 @@ def reference(run: BacktestResult, labels: pa.Table) -> dict[str, dict[str, floa
     for regime in {regime_at(row["ts"]) for row in equity[:-1]} | {regime_at(t["opened_at"]) for t in run.trades.to_pylist()}:
         seconds, open_seconds, lot_seconds, coin_seconds, low_seconds = 0.0, 0.0, 0.0, 0.0, 0.0
         wealth, peak, deepest, ends = 1.0, 1.0, 0.0, [(0.0, 1.0)]
+        if regime_at(equity[0]["ts"]) == regime:  # what the very first entries cost
+            wealth = equity[0]["equity_usd"] / (run.capital_coin * equity[0]["index"] + run.capital_usd)
+            deepest = max(deepest, 1 - wealth)
+            ends.append((0.0, wealth))
         for row, following in pairwise(equity):
             if regime_at(row["ts"]) == regime:
                 length = (following["ts"] - row["ts"]).total_seconds()

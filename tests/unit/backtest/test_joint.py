@@ -59,6 +59,15 @@ def labels(every: int = 9) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LABELS)
 
 
+def began_with(run: SavedRun, start: dt.datetime) -> float:
+    """USD in a run when the shared time began: what was paid in where that is its own first snapshot."""
+    assert run.equity is not None
+    first, *_ = run.equity.to_pylist()
+    if first["ts"] == start:
+        return float(first["deposited_coin"] * first["index"] + first["deposited_usd"])
+    return float([row["equity_usd"] for row in run.equity.to_pylist() if row["ts"] <= start][-1])
+
+
 def slow_book(runs: list[SavedRun], weights: list[float], rebalance: Rebalance) -> list[tuple[dt.datetime, float, list[float]]]:
     """Time, equity and what is in each run, by walking through the union of snapshots."""
     rows = [r.equity.to_pylist() for r in runs if r.equity is not None]
@@ -68,9 +77,12 @@ def slow_book(runs: list[SavedRun], weights: list[float], rebalance: Rebalance) 
     def usd(i: int, at: dt.datetime) -> float:
         return float([row["equity_usd"] for row in rows[i] if row["ts"] <= at][-1])
 
-    capital = sum(usd(i, start) for i in range(len(rows)))
+    began = [began_with(run, start) for run in runs]
+    capital = sum(began)
     inside = [w * capital for w in weights]
     out = [(start, capital, inside)]
+    inside = [v * usd(i, start) / began[i] for i, v in enumerate(inside)]
+    out.append((start, sum(inside), inside))
     for before, at in pairwise(moments):
         crossed = at.date() > before.date()
         if crossed and rebalance == "daily":  # at the midnight between, by what was last known then
@@ -118,8 +130,7 @@ def test_trades_and_costs_are_those_of_the_runs_in_usd(pair: list[SavedRun]) -> 
         assert run.equity is not None
         assert run.trades is not None
         assert run.fills is not None
-        usd = [row["equity_usd"] for row in run.equity.to_pylist() if row["ts"] <= start][-1]
-        scale = weight * found["capital_usd"] / usd
+        scale = weight * found["capital_usd"] / began_with(run, start)
         within = [t for t in run.trades.to_pylist() if start <= t["opened_at"] <= end]
         profits += [scale * t["profit_usd"] for t in within if t["closed_at"] is not None and t["closed_at"] <= end]
         for fill in run.fills.to_pylist():
@@ -363,9 +374,8 @@ def test_a_run_that_loses_everything_costs_what_was_in_it_and_no_more(pair: list
     if rebalance == "never":
         assert pair[0].equity is not None
         start, end = (dt.datetime.fromisoformat(found["range"][k]) for k in ("start", "end"))
-        rows = pair[0].equity.to_pylist()
-        first, last = ([row["equity_usd"] for row in rows if row["ts"] <= at][-1] for at in (start, end))
-        assert found["metrics"]["return_usd"] == pytest.approx(0.5 * last / first - 1, rel=1e-9)
+        last = [row["equity_usd"] for row in pair[0].equity.to_pylist() if row["ts"] <= end][-1]
+        assert found["metrics"]["return_usd"] == pytest.approx(0.5 * last / began_with(pair[0], start) - 1, rel=1e-9)
     both = [SavedRun(**{**vars(r), "equity": ruined.equity, "label": r.label}) for r in pair]
     gone = joint_book(both, {}, None, rebalance)
     assert gone["metrics"]["return_usd"] == -1

@@ -35,6 +35,12 @@ def test_the_ledger_sums_to_cash_and_with_the_options_to_equity_at_every_snapsho
         assert row["usd_cash"] == pytest.approx(usd, rel=1e-10, abs=1e-6)
         assert row["equity_coin"] == pytest.approx(coin + usd / row["index"] + row["options_coin"], rel=1e-10, abs=1e-10)
         assert row["equity_usd"] == pytest.approx(row["equity_coin"] * row["index"])
+    paid = [sum(r["amount"] for r in ledger.to_pylist() if r["kind"] == "deposit" and r["currency"] == c) for c in ("coin", "usd")]
+    first, last = equity[0], equity[-1]
+    expected = last["equity_coin"] / (paid[0] + paid[1] / first["index"]) - 1  # of what was paid in, not of what the first entries left
+    assert result.metrics["return_coin"] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    expected = last["equity_usd"] / (paid[0] * first["index"] + paid[1]) - 1
+    assert result.metrics["return_usd"] == pytest.approx(expected, rel=1e-9, abs=1e-12)
     held: dict[tuple[int, int], float] = {}
     for fill in result.fills.to_pylist():
         leg = (fill["trade"], fill["leg"])
