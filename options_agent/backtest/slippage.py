@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: Edges of the table: days to expiry, absolute delta.
 DAYS: Final = (1.0, 3.0, 10.0, 35.0, 100.0)
 DELTAS: Final = (0.05, 0.1, 0.2, 0.35, 0.65)
+#: What size costs on recorded books: the setting `impact` that goes with the default `impact_power`. Off unless it is set.
+BOOK_IMPACT: Final = 0.15
 #: Median spread as a share of the mark, by days (rows) and delta: `python scripts/calibrate_slippage.py` fits it.
 SPREADS: Final = (
     (0.691, 0.314, 0.205, 0.143, 0.111, 0.112),
