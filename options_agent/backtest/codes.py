@@ -43,6 +43,7 @@ REASONS_IN_WORDS: Final[dict[str, str]] = {
     "rolled": "entered anew by a roll",
     "liquidated": "margin breached: liquidated",
     "directed": "as directed from outside the rules",
+    "debit": "the roll would cost more than its limit",
 }
 REASONS: Final = tuple(REASONS_IN_WORDS)
 (
@@ -70,4 +71,5 @@ REASONS: Final = tuple(REASONS_IN_WORDS)
     ROLLED,
     LIQUIDATED,
     DIRECTED,
+    DEBIT,
 ) = map(float, range(len(REASONS)))

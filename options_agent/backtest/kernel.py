@@ -16,6 +16,7 @@ from options_agent.backtest.codes import (
     CAPITAL,
     CLOSE,
     DAYS_LEFT,
+    DEBIT,
     DELTA_BREACH,
     DIRECTED,
     ENTERED,
@@ -106,7 +107,7 @@ def _fill_entries(s: int, market: Market, legs: Legs, rules: Rule, book: Book, t
     for p in range(book.slots.size - 1):
         if book.slots[p].state != ORDERED or now < book.slots[p].due:
             continue
-        resting, ready = False, True
+        resting, ready, dear = False, True, False
         if rules.maker > 0.0 and book.slots[p].posted < 0:
             if post(s, p, 1.0, market, legs, rules, book):
                 continue
@@ -125,16 +126,16 @@ def _fill_entries(s: int, market: Market, legs: Legs, rules: Rule, book: Book, t
         units = min(book.slots[p].units, room(s, p, market, legs, rules, book)) if ready else 0.0
         if units > 0.0:
             ready = resting or price_structure(s, p, 1.0, units, market, legs, rules, book)
-            if ready:
+            dear = ready and not _within_debit(s, p, premium_of(p, legs, book), market, rules, book)
+            if ready and not dear:
                 book.slots[p].units = units
                 _open(s, p, resting, market, legs, rules, book, tape)
                 continue
         row = book.slots[p].row[0]
         fresh = row if market.quotes[row].snapshot == s else np.int64(-1)
         held, contract = held_structures(book), book.slots[p].contract[0]
-        decide(
-            tape, rules, s, book.slots[p].trade, CANCEL, CAPITAL if ready else NOT_QUOTED, fresh, contract, 0.0, 0.0, 0.0, held, 0.0, now
-        )
+        why = DEBIT if dear else CAPITAL if ready else NOT_QUOTED
+        decide(tape, rules, s, book.slots[p].trade, CANCEL, why, fresh, contract, 0.0, 0.0, 0.0, held, 0.0, now)
         book.slots[p].state = FREE  # its number stays with the order that was never filled
 
 
@@ -228,8 +229,16 @@ def _rolls(s: int, p: int, reason: float, cost: float, market: Market, weather: 
         book,
     )
     book.slots[p].state = HELD
-    debit = (cost - premium) / (market.snaps[s].index if rules.linear > 0.0 else 1.0)
-    return found == ENTERED and debit <= rules.roll_max_debit
+    book.slots[scratch].owed = cost
+    return found == ENTERED and _within_debit(s, scratch, premium, market, rules, book)
+
+
+@inner
+def _within_debit(s: int, p: int, premium: float, market: Market, rules: Rule, book: Book) -> bool:
+    """Whether a new structure's premium is no further below what closing the old one took than a roll may cost; else it always is."""
+    debit = (book.slots[p].owed - premium) / (market.snaps[s].index if rules.linear > 0.0 else 1.0)
+    within: bool = debit <= rules.roll_max_debit
+    return within
 
 
 @part
@@ -248,6 +257,7 @@ def _work_close(s: int, p: int, market: Market, weather: np.ndarray, legs: Legs,
             return
     if not resting and not price_structure(s, p, -1.0, book.slots[p].units, market, legs, rules, book):
         return
+    cost = premium_of(p, legs, book)
     trade_structure(s, p, -1.0, FILL_CLOSE, resting, 0.0, market, legs, rules, book, tape)
     rolls = book.slots[p].rolls
     book.slots[p].due, book.slots[p].posted, book.slots[p].rolls = NONE, NONE, 0
@@ -262,6 +272,7 @@ def _work_close(s: int, p: int, market: Market, weather: np.ndarray, legs: Legs,
             rules.roll_dte_max,
             rules.roll_delta_factor,
             ROLLED,
+            cost,
             market,
             weather,
             legs,
@@ -286,9 +297,8 @@ def _maybe_enter(s: int, market: Market, weather: np.ndarray, legs: Legs, rules:
     if weather[s].allowed == 0:
         decide(tape, rules, s, NONE, SKIP, SIGNAL, np.int64(-1), np.int64(-1), 0.0, 0.0, 0.0, held_structures(book), 0.0, now)
         return
-    reason = _enter(
-        s, book.clock[3], rules.dte_min, rules.dte_target, rules.dte_max, 1.0, ENTERED, market, weather, legs, rules, book, tape
-    )
+    best, most, owed = rules.dte_target, rules.dte_max, -math.inf
+    reason = _enter(s, book.clock[3], rules.dte_min, best, most, 1.0, ENTERED, owed, market, weather, legs, rules, book, tape)
     if reason in (ENTERED, MAX_OPEN):  # otherwise the day's later snapshots may do
         book.clock[0] = day
     if reason == ENTERED:
@@ -304,6 +314,7 @@ def _enter(
     dte_max: float,
     factor: float,
     why: float,
+    owed: float,
     market: Market,
     weather: np.ndarray,
     legs: Legs,
@@ -311,18 +322,20 @@ def _enter(
     book: Book,
     tape: Tape,
 ) -> float:
-    """Open a structure or order one, or say why not."""
+    """Open a structure or order one, or say why not; `owed` is what closing a unit took, where this rolls."""
     now, held = market.snaps[s].known_at, held_structures(book)
     p = free_slot(book)
     reason, left, premium, units = MAX_OPEN, 0.0, 0.0, 0.0
     row, contract = np.int64(-1), np.int64(-1)
     if p >= 0:
-        book.slots[p].phase = phase
+        book.slots[p].phase, book.slots[p].owed = phase, owed
         for leg in range(legs.lengths[phase]):
             book.slots[p].live[leg] = 1
         reason, left, premium = choose(s, p, dte_min, dte_target, dte_max, weather[s].delta_factor * factor, market, legs, rules, book)
         row = book.slots[p].row[0]
         contract = book.slots[p].contract[0] if row >= 0 else np.int64(-1)
+        if reason == ENTERED and not _within_debit(s, p, premium, market, rules, book):
+            reason = DEBIT
         if reason == ENTERED:
             most = room(s, p, market, legs, rules, book)
             units = sized(s, p, most, premium, weather[s].size_factor, market, legs, rules, book)
@@ -331,6 +344,8 @@ def _enter(
     at_once = market.costs[s].latency_us == 0 and rules.maker == 0.0
     if reason == ENTERED and at_once and not price_structure(s, p, 1.0, units, market, legs, rules, book):
         reason = NO_QUOTE
+    if reason == ENTERED and at_once and not _within_debit(s, p, premium_of(p, legs, book), market, rules, book):
+        reason = DEBIT
     entered = reason == ENTERED
     trade = tape.counts[2] if entered else np.int64(-1)
     decide(

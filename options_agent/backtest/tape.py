@@ -139,12 +139,13 @@ RULE: Final = np.dtype([(name, "f8") for name in RULES])
 #: One record of `RULE`.
 Rule = Any
 
-#: A structure's slot. Times are microseconds, `opened` and `posted` snapshots, -1 none; `rolls`: whether closing rolls.
+#: A structure's slot. Times are microseconds, `opened` and `posted` snapshots, -1 none; `rolls`: whether closing rolls;
+#: `owed`: of an order that rolls, what closing a unit of the old structure took, else minus infinity.
 #: By leg: whether it lives, expiry, contract, last row, value, delta, limit of a resting order and what was ahead of it.
 SLOT: Final = np.dtype(
     [
         *((name, "i8") for name in ("state", "trade", "phase", "opened", "due", "posted", "rolls")),
-        *((name, "f8") for name in ("units", "premium")),
+        *((name, "f8") for name in ("units", "premium", "owed")),
         *((name, "i8", (MAX_LEGS,)) for name in ("live", "expiry", "contract", "row")),
         *((name, "f8", (MAX_LEGS,)) for name in ("value", "delta", "limit", "queue")),
     ]

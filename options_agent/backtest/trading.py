@@ -202,8 +202,11 @@ def post(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule,
 
 @inner
 def met(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule, book: Book) -> float:
-    """Whether a resting order is filled here: 1 at its limits (put into the book), 0 not yet, -1 where a leg is not fresh."""
-    phase, now, through, longest = book.slots[p].phase, market.snaps[s].known_at, True, 0.0
+    """Whether a resting order is filled here: 1 at its limits (put into the book), 0 not yet, -1 where a leg is not fresh.
+
+    The market came to every limit; or the draw says so, while no better price of its own side stands before a limit.
+    """
+    phase, now, through, first, longest = book.slots[p].phase, market.snaps[s].known_at, True, True, 0.0
     for leg in range(legs.lengths[phase]):
         if not book.slots[p].live[leg] or (turned < 0.0 and book.slots[p].expiry[leg] <= now):
             continue
@@ -214,12 +217,14 @@ def met(s: int, p: int, turned: float, market: Market, legs: Legs, rules: Rule, 
         buying = legs.table[phase, leg].side * turned > 0.0
         if buying:
             through &= market.quotes[row].ask > 0.0 and market.quotes[row].ask <= book.slots[p].limit[leg]
+            first &= not market.quotes[row].bid > book.slots[p].limit[leg]
         else:
             through &= market.quotes[row].bid >= book.slots[p].limit[leg]
+            first &= not (market.quotes[row].ask > 0.0 and market.quotes[row].ask < book.slots[p].limit[leg])
         book.work[leg].price, book.work[leg].flag = book.slots[p].limit[leg], MAKER
     hours = (now - market.snaps[s - 1].known_at) / 3.6e9
     chance = 1.0 - math.exp(-rules.maker_rate / (1.0 + longest / rules.maker_queue_scale) * hours)
-    return 1.0 if through or market.costs[s].fill_draw < chance else 0.0
+    return 1.0 if through or (first and market.costs[s].fill_draw < chance) else 0.0
 
 
 @inner

@@ -232,9 +232,7 @@ def rehedge(s: int, market: Market, legs: Legs, rules: Rule, book: Book, tape: T
         return
     away = open_delta(s, market, legs, rules, book) + perpetual_coins(s, market, rules, book)
     if rules.hedge == 1.0:
-        away -= book.cash[1] / spot
-        if rules.linear == 0.0:
-            away -= options_value(s, market, legs, rules, book)
+        away -= book.cash[1] / spot + options_value(s, market, legs, rules, book)
     else:
         away += book.cash[0]
     if abs(away) <= rules.hedge_band * equity_now(s, market, legs, rules, book):

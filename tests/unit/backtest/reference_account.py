@@ -127,8 +127,8 @@ class Account:
 
     def open_delta(self, neutral_in: str) -> float:
         """Coins that the account is long beside the currency it is to be still in."""
-        cash = -self.usd / self.index if neutral_in == "coin" else self.coin
-        return self.options_delta(premium=neutral_in == "coin") + self.perpetual_coins() + cash
+        beside = self.coin if neutral_in == "usd" else -self.usd / self.index - self.options()
+        return self.options_delta(premium=False) + self.perpetual_coins() + beside
 
     def feature(self, name: str) -> float | None:
         values = self.features.get(name)

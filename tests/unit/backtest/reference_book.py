@@ -17,6 +17,7 @@ class Waiting:
     units: float = 0.0
     why: str = ""
     roll: bool = False
+    owed: float | None = None  # of an entry that rolls: what closing a unit took
     posted: dt.datetime | None = None
     limits: dict[int, float] = field(default_factory=dict)
     queues: dict[int, float] = field(default_factory=dict)

@@ -72,15 +72,17 @@ def hit(desk: Desk, held: Structure, order: Waiting, legs: list[int], *, opening
     rows = fresh_rows(desk, held, legs)
     if rows is None:
         return None
-    through = True
+    through = first = True
     for n, row in rows.items():
         buying = buys(held.legs[n], opening=opening)
-        need = row["ask"] if buying else row["bid"]
+        need, own = (row["ask"], row["bid"]) if buying else (row["bid"], row["ask"])
         through &= positive(need) and (need <= order.limits[n] if buying else need >= order.limits[n])
+        if positive(own):  # somebody else may be willing to pay more, or to take less
+            first &= own <= order.limits[n] if buying else own >= order.limits[n]
     hours = (desk.now - desk.before) / dt.timedelta(hours=1)
     chance = desk.prices.chance(max(order.queues[n] for n in legs), hours)
     draw = desk.fill_u[desk.number] if desk.number < len(desk.fill_u) else 1.0
-    if not through and not draw < chance:
+    if not through and not (first and draw < chance):
         return None
     return {n: Fill(order.limits[n], maker=True) for n in legs}
 
@@ -93,7 +95,18 @@ def out_of_patience(desk: Desk, order: Waiting) -> bool:
 # Entries
 
 
-def attempt(desk: Desk, roll: dict[str, Any] | None = None) -> str | None:
+def premium_of(legs: list[dict[str, Any]], prices: list[float]) -> float:
+    """Of a unit, sold less bought."""
+    premium: float = sum(-sign(leg) * leg["ratio"] * price for leg, price in zip(legs, prices, strict=True))
+    return premium
+
+
+def too_dear(desk: Desk, premium: float, owed: float | None) -> bool:
+    """Whether a roll that paid `owed` a unit to close takes too little for the new structure."""
+    return owed is not None and desk.in_coin(owed - premium) > desk.strategy["exit"]["roll"]["max_debit"]
+
+
+def attempt(desk: Desk, roll: dict[str, Any] | None = None, owed: float | None = None) -> str | None:
     """Choose and order or open a structure; records the decision. Returns why not, or None."""
     legs = desk.phase_legs()
     why = None if None in desk.slots else "max_open"
@@ -101,6 +114,8 @@ def attempt(desk: Desk, roll: dict[str, Any] | None = None) -> str | None:
     if why is None:
         chosen = choose(desk, legs, roll)
         why = chosen.why
+        if why is None and too_dear(desk, chosen.premium, owed):
+            why = "debit"
     if why is None and chosen is not None:
         units = sized(desk, legs, chosen)
         why = "capital" if units <= 0 else None
@@ -115,7 +130,7 @@ def attempt(desk: Desk, roll: dict[str, Any] | None = None) -> str | None:
         list(chosen.rows),
         first_values(chosen.rows, chosen.prices),
         [r["delta"] or 0.0 for r in chosen.rows],
-        Waiting(desk.now + wait, units),
+        Waiting(desk.now + wait, units, owed=owed),
         gone=[False] * len(legs),
     )
     slot = desk.slots.index(None)
@@ -125,6 +140,9 @@ def attempt(desk: Desk, roll: dict[str, Any] | None = None) -> str | None:
         if fills is None:
             desk.decide("skip", "no_quote")
             return "no_quote"
+        if too_dear(desk, premium_of(legs, [fills[n].price for n in every]), owed):
+            desk.decide("skip", "debit")
+            return "debit"
         desk.decide("open", "rolled" if roll else "entered")
         desk.slots[slot] = held
         take(desk, held, fills, units)
@@ -155,7 +173,7 @@ def work_entry(desk: Desk, held: Structure) -> None:
         return
     units = room_then(desk, held, order)
     if units > 0:
-        take(desk, held, fills, units)
+        take_or_cancel(desk, held, order, fills, units)
     else:
         cancel(desk, held, "capital")
 
@@ -171,6 +189,13 @@ def cross_entry(desk: Desk, held: Structure, order: Waiting, every: list[int]) -
     fills = crossing(desk, held, every, opening=True, units=units)
     if fills is None:
         cancel(desk, held, "not_quoted")
+    else:
+        take_or_cancel(desk, held, order, fills, units)
+
+
+def take_or_cancel(desk: Desk, held: Structure, order: Waiting, fills: dict[int, Fill], units: float) -> None:
+    if too_dear(desk, premium_of(held.legs, [fills[n].price for n in range(len(held.legs))]), order.owed):
+        cancel(desk, held, "debit")
     else:
         take(desk, held, fills, units)
 
@@ -193,7 +218,7 @@ def take(desk: Desk, held: Structure, fills: dict[int, Fill], units: float) -> N
     held.values = first_values(held.rows, prices)
     held.deltas = [r["delta"] or 0.0 for r in held.rows]
     held.units, held.entry, held.born, held.number = units, None, desk.number, len(desk.out.trades)
-    held.premium = sum(-sign(leg) * leg["ratio"] * price for leg, price in zip(held.legs, prices, strict=True))
+    held.premium = premium_of(held.legs, prices)
     trade: dict[str, Any] = {"opened_at": desk.now, "instruments": [r["instrument"] for r in held.rows], "units": units, "in": prices}
     trade |= {"out": [], "fees": 0.0, "profit": 0.0, "profit_usd": 0.0, "closed_at": None, "exit": None}
     desk.out.trades.append(trade)
@@ -255,7 +280,8 @@ def close(desk: Desk, held: Structure, fills: dict[int, Fill]) -> None:
     held.closing = None
     finish(desk, held, fills, order.why)
     if order.roll:
-        attempt(desk, desk.strategy["exit"]["roll"])
+        owed = premium_of([held.legs[n] for n in fills], [fill.price for fill in fills.values()])
+        attempt(desk, desk.strategy["exit"]["roll"], owed)
 
 
 def finish(desk: Desk, held: Structure, fills: dict[int, Fill], why: str) -> None:

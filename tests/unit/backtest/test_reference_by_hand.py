@@ -1,4 +1,4 @@
-"""The slow reference itself, held to trades worked out by hand: one rule of docs/engine.md each."""
+"""Engine and slow reference, both held to trades worked out by hand: one rule of docs/engine.md each."""
 
 from __future__ import annotations
 
@@ -9,24 +9,13 @@ from typing import Any
 import pytest
 
 from options_agent.strategies.rules import Dial, Entry, Exit, Filters, Hedge, Leg, Roll, Signal, Sizing, Strategy
+from tests.unit.backtest.by_hand import decided, fills, near, played
 from tests.unit.backtest.reference_book import Outcome
 from tests.unit.backtest.test_accounting import CALL, FAR, FRIDAY, MINUTE, MONDAY, PUT, delivered_at
 from tests.unit.backtest.worlds import DAY, HOUR, World, weekly, weekly_call
 
 ANY = Filters(min_premium=-1.0, max_spread=2.0)
 LATER = "BTC-16JAN26-105000-C"
-
-
-def near(value: float, tolerance: float = 1e-12) -> Any:
-    return pytest.approx(value, abs=tolerance)
-
-
-def decided(out: Outcome) -> list[tuple[str, str]]:
-    return [(action, reason) for _, action, reason in out.decisions]
-
-
-def fills(out: Outcome) -> list[tuple[str, float, float]]:
-    return [(f["instrument"], f["contracts"], f["price"]) for f in out.fills]
 
 
 def one_call(**values: Any) -> World:
@@ -40,7 +29,7 @@ def rolled(max_debit: float, **exits: Any) -> Outcome:
     world = one_call().quote(MONDAY + DAY, CALL, 0.020, 0.022, index=95_000.0, delta=0.45)
     world.quote(MONDAY + DAY, LATER, 0.021, 0.023, index=95_000.0)
     roll = Roll(on=("delta_breach",), dte_min=5, dte_target=7, dte_max=12, max_debit=max_debit)
-    return world.slow(weekly_call(exit=Exit(delta_breach=0.4, roll=roll, **exits)), {"capital_coin": 1.05})
+    return played(world, weekly_call(exit=Exit(delta_breach=0.4, roll=roll, **exits)), {"capital_coin": 1.05})
 
 
 def test_a_roll_closes_and_enters_anew_at_once() -> None:
@@ -69,7 +58,7 @@ def test_a_wheel_turns_cash_into_coin_at_the_delivery_price_and_back() -> None:
     world.quote(later + 4 * HOUR, FAR, 0.001, 0.002, index=100_000.0, delta=0.9)
     delivered_at(delivered_at(world, FRIDAY, 80_000.0), later, 100_000.0)
     wheel = weekly(Leg("sell", "P", 0.25), collateral="cash", assigned_legs=(Leg("sell", "C", 0.25),))
-    out = world.slow(wheel)
+    out = played(world, wheel)
     coin = 0.010 - 0.0003 - 5_000 / 80_000 - 0.00015 + 90_000 / 80_000
     assert out.equity[1]["usd_cash"] == 0.0
     assert out.equity[1]["cash"] == near(coin + 0.010 - 0.0003)
@@ -85,7 +74,7 @@ def test_a_wheel_turns_cash_into_coin_at_the_delivery_price_and_back() -> None:
 def test_a_hedge_is_carried_and_pays_funding(neutral: Any, delta: float) -> None:
     world = World().quote(MONDAY, CALL, 0.0102, 0.0122, index=90_000.0).quote(MONDAY + 8 * HOUR, CALL, 0.029, 0.031, index=100_000.0)
     world.pay(MONDAY - HOUR, 0.0008).pay(MONDAY + 4 * HOUR, -0.0004)
-    out = world.slow(weekly_call(hedge=Hedge(neutral, band=0.05, interval_hours=9)))
+    out = played(world, weekly_call(hedge=Hedge(neutral, band=0.05, interval_hours=9)))
     notional = math.trunc(-delta * 90_000 / 10) * 10
     fee = abs(notional) / 90_000 * (0.0005 + 0.00005)
     assert out.equity[0]["notional"] == out.equity[1]["notional"] == notional
@@ -97,12 +86,12 @@ def test_a_hedge_is_carried_and_pays_funding(neutral: Any, delta: float) -> None
 
 def test_a_rate_holds_for_nine_hours_at_most() -> None:
     world = World().quote(MONDAY, CALL, 0.0102, 0.0122, index=90_000.0).quote(MONDAY + 20 * HOUR, CALL, 0.0102, 0.0122, index=90_000.0)
-    out = world.pay(MONDAY, 0.0008).slow(weekly_call(hedge=Hedge("coin", band=0.05)))
+    out = played(world.pay(MONDAY, 0.0008), weekly_call(hedge=Hedge("coin", band=0.05)))
     assert [m["amount"] for m in out.moves if m["kind"] == "funding"] == [near(-21_490 / 90_000 * 0.0008 * 9 / 8)]
 
 
 def test_a_band_leaves_small_deltas_alone() -> None:
-    out = one_call().slow(weekly_call(hedge=Hedge("coin", band=0.25)))
+    out = played(one_call(), weekly_call(hedge=Hedge("coin", band=0.25)))
     assert out.equity[0]["notional"] == 0.0
     assert out.equity[0]["delta"] == near(-(0.25 - 0.011))
 
@@ -113,7 +102,7 @@ def test_a_band_leaves_small_deltas_alone() -> None:
 @pytest.mark.parametrize(("bid", "ask", "bought"), [(0.059, 0.061, 0.061), (0.060, None, 0.060 * 1.05)])
 def test_an_account_short_of_margin_is_closed_out(bid: float, ask: float | None, bought: float) -> None:
     world = one_call().quote(MONDAY + HOUR, CALL, bid, ask, index=100_000.0, mark=0.060)
-    out = world.slow(weekly_call(collateral="standard"))
+    out = played(world, weekly_call(collateral="standard"))
     assert out.equity[0]["im"] == near(9 * (0.10 + 0.011))
     assert out.equity[0]["mm"] == near(9 * (0.075 + 0.011))
     assert fills(out) == [(CALL, -9.0, 0.010), (CALL, 9.0, near(bought))]
@@ -124,7 +113,7 @@ def test_an_account_short_of_margin_is_closed_out(bid: float, ask: float | None,
 
 def test_a_put_asks_the_margin_of_a_put() -> None:
     world = World().quote(MONDAY, PUT, 0.010, 0.012, index=90_000.0, forward=92_000.0, mark=0.0)
-    out = world.slow(weekly(Leg("sell", "P", 0.25), collateral="standard", sizing=Sizing("fixed", 2.0)))
+    out = played(world, weekly(Leg("sell", "P", 0.25), collateral="standard", sizing=Sizing("fixed", 2.0)))
     assert out.equity[0]["im"] == near(2 * (max(0.15 - 7_000 / 92_000, 0.10) + 0.010))
     assert out.equity[0]["mm"] == near(2 * (0.075 + 0.010))
 
@@ -138,7 +127,7 @@ def test_the_cheaper_side_of_a_combo_is_free_since_there_are_combos(days: int, f
     for row in world.quotes:
         for name in ("ts", "snapshot", "expiry"):
             row[name] += dt.timedelta(days=days)
-    out = world.slow(weekly(Leg("sell", "C", 0.25), Leg("buy", "C", 0.10), filters=ANY))
+    out = played(world, weekly(Leg("sell", "C", 0.25), Leg("buy", "C", 0.10), filters=ANY))
     assert sum(f["fee"] for f in out.fills) == near(fee)
     assert out.equity[0]["cash"] == near(1 + 0.010 - 0.002 - fee)
 
@@ -153,7 +142,7 @@ def test_what_outlives_the_front_of_a_calendar_is_closed() -> None:
     world.quote(FRIDAY + 5 * HOUR, back, 0.025, 0.027, index=90_000.0, delta=0.4)
     delivered_at(world, FRIDAY, 90_000.0)
     legs = (Leg("sell", "C", 0.25), Leg("buy", "C", 0.0, by="offset", dte=25))
-    out = world.slow(weekly(*legs, filters=ANY, entry=Entry(0.5, 4, 11, hour_utc=0, every_days=9)))
+    out = played(world, weekly(*legs, filters=ANY, entry=Entry(0.5, 4, 11, hour_utc=0, every_days=9)))
     assert fills(out) == [(CALL, -1.0, 0.010), (back, 1.0, 0.032), (CALL, 1.0, 0.0), (back, -1.0, 0.025)]
     assert decided(out) == [("open", "entered"), ("hold", "not_quoted"), ("hold", "not_quoted"), ("close", "front_expired")]
     assert out.equity[-1]["coin"] == near(1 + 0.010 - 0.032 - 0.0003 + 0.025 - 0.0003)
@@ -166,33 +155,41 @@ def test_a_resting_order_fills_when_the_market_comes_to_it() -> None:
     world = one_call()
     for hours, bid in ((1, 0.011), (2, 0.0125)):
         world.quote(MONDAY + hours * HOUR, CALL, bid, bid + 0.002, index=90_000.0)
-    out = world.slow(weekly_call(), {"fills": "maker", "maker_patience_minutes": 180}, fill_u=[0.0, 0.9, 0.9])
+    out = played(world, weekly_call(), {"fills": "maker", "maker_patience_minutes": 180}, fill_u=[0.0, 0.9, 0.9])
     assert [(f["at"], f["price"], f["maker"]) for f in out.fills] == [(MONDAY + 2 * HOUR, near(0.012), True)]
 
 
 @pytest.mark.parametrize(("draw", "filled"), [(1 - math.exp(-0.25) - 1e-9, True), (1 - math.exp(-0.25) + 1e-9, False)])
 def test_a_resting_order_fills_by_luck_as_its_queue_allows(draw: float, filled: bool) -> None:
     world = one_call(ask_size=10.0).quote(MONDAY + HOUR, CALL, 0.010, 0.012, index=90_000.0)
-    out = world.slow(weekly_call(), {"fills": "maker", "maker_patience_minutes": 180}, fill_u=[0.0, draw])
+    out = played(world, weekly_call(), {"fills": "maker", "maker_patience_minutes": 180}, fill_u=[0.0, draw])
     assert [f["price"] for f in out.fills] == ([near(0.012)] if filled else [])
+
+
+def test_no_luck_fills_an_order_that_others_have_undercut() -> None:
+    world = one_call().quote(MONDAY + HOUR, CALL, 0.010, 0.0115, index=90_000.0).quote(MONDAY + 2 * HOUR, CALL, 0.009, None, index=90_000.0)
+    world.quote(MONDAY + 3 * HOUR, CALL, 0.010, 0.012, index=90_000.0)
+    for draws, after in (([0.9, 0.0, 0.9, 0.0], 3), ([0.9, 0.0, 0.0, 0.0], 2)):  # with no ask at all it stands alone
+        out = played(world, weekly_call(), {"fills": "maker", "maker_patience_minutes": 600}, fill_u=draws)
+        assert [(f["at"], f["price"]) for f in out.fills] == [(MONDAY + after * HOUR, near(0.012))]
 
 
 def test_an_order_out_of_patience_crosses() -> None:
     world = one_call().quote(MONDAY + HOUR, CALL, 0.009, 0.011, index=90_000.0)
-    out = world.slow(weekly_call(), {"fills": "maker"}, fill_u=[0.0, 0.9])
+    out = played(world, weekly_call(), {"fills": "maker"}, fill_u=[0.0, 0.9])
     assert [(f["price"], f["maker"]) for f in out.fills] == [(0.009, False)]
 
 
 def test_a_missing_quote_is_filled_by_the_model_and_flagged() -> None:
     world = World().quote(MONDAY, CALL, None, 0.012, index=90_000.0, mark=0.011)
-    assert decided(world.slow(weekly_call())) == [("skip", "no_quote")]
-    out = world.slow(weekly_call(), {"missing_quotes": "model"}, model_spread=lambda days, delta, mark: days * delta * mark)
+    assert decided(played(world, weekly_call())) == [("skip", "no_quote")]
+    out = played(world, weekly_call(), {"missing_quotes": "model"}, model_spread=lambda days, delta, mark: days * delta * mark)
     assert [(f["price"], f["model"]) for f in out.fills] == [(near(0.011 - 4 * 0.25 * 0.011 / 2), True)]
-    assert world.slow(weekly_call(), {"missing_quotes": "model"}, model_spread=lambda *_: 0.0219).fills == []
+    assert played(world, weekly_call(), {"missing_quotes": "model"}, model_spread=lambda *_: 0.0219).fills == []
 
 
 def test_size_moves_the_price_against_what_is_quoted() -> None:
-    out = one_call(bid_size=4.0).slow(weekly_call(), {"crossing": 0.5, "impact": 0.8})
+    out = played(one_call(bid_size=4.0), weekly_call(), {"crossing": 0.5, "impact": 0.8, "impact_power": 0.5})
     assert out.fills[0]["price"] == near(0.011 - 0.001 * (0.5 + 0.8 * 0.5))
 
 
@@ -200,7 +197,7 @@ def test_latency_is_drawn() -> None:
     world = one_call()
     for hours in (1, 2, 3):
         world.quote(MONDAY + hours * HOUR, CALL, 0.010 - hours / 1_000, 0.012, index=90_000.0)
-    out = world.slow(weekly_call(), {"latency_seconds": 3_601, "latency_sigma": 1.0}, latency_z=[math.log(2), 9, 9, 9])
+    out = played(world, weekly_call(), {"latency_seconds": 3_601, "latency_sigma": 1.0}, latency_z=[math.log(2), 9, 9, 9])
     assert [(f["at"], f["price"]) for f in out.fills] == [(MONDAY + 3 * HOUR, 0.007)]
 
 
@@ -220,7 +217,7 @@ def test_a_leg_finds_its_strike(leg: Leg, strike: int) -> None:
     world = World()
     for at, bid, delta in ((95_000, 0.010, 0.30), (98_000, 0.007, 0.20), (100_000, 0.005, 0.32 + 1e-9)):
         world.quote(MONDAY, f"BTC-9JAN26-{at}-C", bid, bid + 0.002, index=90_000.0, delta=delta)
-    assert world.slow(weekly(leg)).fills[0]["instrument"] == f"BTC-9JAN26-{strike}-C"
+    assert played(world, weekly(leg)).fills[0]["instrument"] == f"BTC-9JAN26-{strike}-C"
 
 
 @pytest.mark.parametrize(
@@ -238,14 +235,14 @@ def test_units_follow_the_sizing(sizing: Sizing, units: float) -> None:
     risk = 0.05 * 1.0 / (13_000 / 108_000 - 0.010)
     assert 0.3 < risk < 0.5
     expected = math.floor(risk * 10) / 10 if sizing.kind == "risk" else units
-    streams = {"features": {"realised_vol": [0.6]}, "size_correlation": [0.75]}
-    assert one_call().slow(weekly_call(sizing=sizing), **streams).trades[0]["units"] == near(expected)
+    streams: dict[str, Any] = {"features": {"realised_vol": [0.6]}, "size_correlation": [0.75]}
+    assert played(one_call(), weekly_call(sizing=sizing), **streams).trades[0]["units"] == near(expected)
 
 
 @pytest.mark.parametrize(("value", "entered"), [(None, False), (0.29, False), (0.3, True), (0.5, True), (0.51, False)])
 def test_signals_let_in_what_they_say(value: float | None, entered: bool) -> None:
     entry = Entry(0.5, 7, 11, hour_utc=0, signals=(Signal("skew", 0.3, 0.5),))
-    out = one_call().slow(weekly_call(entry=entry), features={"skew": [value]})
+    out = played(one_call(), weekly_call(entry=entry), features={"skew": [value]})
     assert decided(out) == ([("open", "entered")] if entered else [("skip", "signal")])
 
 
@@ -262,7 +259,7 @@ def test_signals_let_in_what_they_say(value: float | None, entered: bool) -> Non
     ids=str,
 )
 def test_filters_keep_out_what_they_say(filters: dict[str, float], why: str) -> None:
-    out = one_call().slow(weekly_call(filters=Filters(**{"max_spread": 2.0, **filters})))
+    out = played(one_call(), weekly_call(filters=Filters(**{"max_spread": 2.0, **filters})))
     assert [reason for _, reason in decided(out)] == [why]
 
 
@@ -288,7 +285,7 @@ def daily(days: int, *names: str) -> World:
 def test_a_ladder_keeps_its_steps(entry: dict[str, Any], opened: list[tuple[int, str]]) -> None:
     rules: dict[str, Any] = {"hour_utc": 0, "max_open": 9, **entry}
     small = Sizing("fixed", 0.1)
-    out = daily(4, CALL, LATER).slow(weekly_call(entry=Entry(0.5, 4, 11, **rules), sizing=small))
+    out = played(daily(4, CALL, LATER), weekly_call(entry=Entry(0.5, 4, 11, **rules), sizing=small))
     assert [((t["opened_at"] - MONDAY).days, t["instruments"][0]) for t in out.trades] == opened
 
 
@@ -298,7 +295,7 @@ def test_a_delta_dial_moves_the_target(level: float | None, strike: int) -> None
     for at, delta in ((95_000, 0.30), (98_000, 0.20), (100_000, 0.10)):
         world.quote(MONDAY, f"BTC-9JAN26-{at}-C", 0.010, 0.012, index=90_000.0, delta=delta)
     dial = Dial("realised_vol", ((0.5, 2 / 3), (0.9, 1 / 3)))
-    out = world.slow(weekly(Leg("sell", "C", 0.30), delta_dial=dial), features={"realised_vol": [level]})
+    out = played(world, weekly(Leg("sell", "C", 0.30), delta_dial=dial), features={"realised_vol": [level]})
     assert out.fills[0]["instrument"] == f"BTC-9JAN26-{strike}-C"
 
 
@@ -316,7 +313,7 @@ def test_a_delta_dial_moves_the_target(level: float | None, strike: int) -> None
 )
 def test_exits_are_judged_in_their_order(exits: dict[str, Any], why: str) -> None:
     world = one_call().quote(MONDAY + DAY, CALL, 0.020, 0.022, index=90_000.0)
-    assert decided(world.slow(weekly_call(exit=Exit(**exits))))[1][1] == why
+    assert decided(played(world, weekly_call(exit=Exit(**exits))))[1][1] == why
 
 
 def test_a_roll_that_waits_enters_anew_where_it_is_closed() -> None:
@@ -325,8 +322,8 @@ def test_a_roll_that_waits_enters_anew_where_it_is_closed() -> None:
         world.quote(MONDAY + hours * HOUR, CALL, bid, bid + 0.002, index=95_000.0, delta=0.45)
         world.quote(MONDAY + hours * HOUR, LATER, bid + 0.001, bid + 0.003, index=95_000.0)
     exits = Exit(delta_breach=0.4, roll=Roll(on=("delta_breach",), dte_min=5, dte_target=7, dte_max=12, max_debit=0.01))
-    out = world.slow(
-        weekly_call(exit=exits, entry=Entry(0.5, 4, 11, hour_utc=0, weekdays=(0,))), {"latency_seconds": 3_600, "capital_coin": 1.1}
+    out = played(
+        world, weekly_call(exit=exits, entry=Entry(0.5, 4, 11, hour_utc=0, weekdays=(0,))), {"latency_seconds": 3_600, "capital_coin": 1.1}
     )
     # ordered on Monday, sold an hour later would be the plain case: here the next quote is a day later, and that is the fill
     assert [(f["at"] - MONDAY, f["instrument"], f["price"]) for f in out.fills] == [
@@ -334,6 +331,24 @@ def test_a_roll_that_waits_enters_anew_where_it_is_closed() -> None:
         (26 * HOUR, CALL, 0.024),
     ]
     assert decided(out)[-2:] == [("roll", "delta_breach"), ("open", "rolled")]
+
+
+def test_a_roll_keeps_its_limit_while_it_waits() -> None:
+    def rolling(close: float, again: float, anew: float) -> Outcome:
+        world = one_call()
+        for hours, ask, bid in ((24, 0.022, 0.021), (25, close, again), (26, close, anew)):
+            world.quote(MONDAY + hours * HOUR, CALL, ask - 0.002, ask, index=95_000.0, delta=0.45)
+            world.quote(MONDAY + hours * HOUR, LATER, bid, bid + 0.002, index=95_000.0)
+        roll = Roll(on=("delta_breach",), dte_min=5, dte_target=7, dte_max=12, max_debit=0.002)
+        rules = {"exit": Exit(delta_breach=0.4, roll=roll), "entry": Entry(0.5, 4, 11, hour_utc=0, weekdays=(0,))}
+        # the world has but one hour of latency to give: decided at 24, closed at 25, sold anew at 26
+        first = world.quote(MONDAY + HOUR, CALL, 0.010, 0.012, index=90_000.0)
+        return played(first, weekly_call(**rules), {"latency_seconds": 3_600, "capital_coin": 1.1})
+
+    assert decided(rolling(0.023, 0.021, 0.021))[-2:] == [("roll", "delta_breach"), ("open", "rolled")]
+    assert fills(rolling(0.023, 0.021, 0.021))[1:] == [(CALL, 1.1, 0.023), (LATER, -1.0, near(0.021))]
+    assert decided(rolling(0.0235, 0.021, 0.030))[-2:] == [("roll", "delta_breach"), ("skip", "debit")]
+    assert decided(rolling(0.023, 0.021, 0.0205))[-2:] == [("open", "rolled"), ("cancel", "debit")]
 
 
 # Linear options
@@ -348,7 +363,7 @@ def test_a_linear_call_pays_usd() -> None:
     world = World("BTC_USDC").quote(MONDAY, name, 900.0, 950.0, index=90_000.0)
     world.quote(FRIDAY + 4 * HOUR, "BTC_USDC-27MAR26-200000-C", 100.0, 105.0, index=100_000.0, delta=0.9)
     delivered_at(world, FRIDAY, 100_000.0)
-    out = world.slow(linear_call())
+    out = played(world, linear_call())
     assert out.equity[0]["usd_cash"] == near(900 - 27, 1e-9)
     assert out.equity[0]["mm"] == near((0.075 * 90_000 + 925) / 90_000)
     assert out.equity[1]["usd_cash"] == near(900 - 27 - 5_000 - 15, 1e-9)
@@ -360,8 +375,9 @@ def test_a_linear_hedge_moves_usd() -> None:
     name = "BTC_USDC-9JAN26-95000-C"
     world = World("BTC_USDC").quote(MONDAY, name, 900.0, 950.0, index=90_000.0)
     world.quote(MONDAY + HOUR, name, 900.0, 950.0, index=91_000.0).pay(MONDAY - MINUTE, 0.0008)
-    out = world.slow(linear_call(hedge=Hedge("coin", band=0.05, interval_hours=2)))
-    coins = math.trunc((0.25 + 873 / 90_000) / 0.001) * 0.001
+    out = played(world, linear_call(hedge=Hedge("coin", band=0.05, interval_hours=2)))
+    # the account is 1 coin, 873 USDC and a call worth 925: what cash and call are worth together is no coin either
+    coins = math.trunc((0.25 + (873 - 925) / 90_000) / 0.001) * 0.001
     fee = coins * 90_000 * 0.00055
     assert out.equity[0]["notional"] == near(coins)
     assert out.equity[0]["usd_cash"] == near(900 - 27 - fee, 1e-9)
