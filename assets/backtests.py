@@ -11,6 +11,8 @@ from dagster_project.partitions import strategies, strategy_and_underlying
 from resources.desk import Desk
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from options_agent.lake.receipts import Receipt
 
 _SAME_UNDERLYING = dg.DimensionPartitionMapping("underlying", dg.IdentityPartitionMapping())
@@ -32,7 +34,8 @@ def backtest_results(context: dg.AssetExecutionContext, desk: Desk, config: Rang
 
     Lies in `reports/{network}`, each also a run in MLflow. Ten milliseconds a run once compiled; a run without trades is inconclusive.
     """
-    from options_agent.backtest.runner import backtest, clean_range
+    from options_agent.backtest.runner import backtest, clean_range, current_reports
+    from options_agent.backtest.uncertainty import above_luck
     from options_agent.strategies.files import find_strategy
 
     settings, lake = desk.settings(), desk.lake()
@@ -41,12 +44,17 @@ def backtest_results(context: dg.AssetExecutionContext, desk: Desk, config: Rang
         name, underlying = strategy_and_underlying(key)
         return backtest(settings, find_strategy(name, settings), underlying, *days_of(config, clean_range(lake, underlying)))[0]
 
-    for key, receipt in each_partition(context, "backtests", work):
-        context.add_asset_metadata(_metadata(receipt, context.run_id, desk), partition_key=key)
+    played: dict[str, Receipt] = {}
+    try:
+        played.update(each_partition(context, "backtests", work))
+    finally:  # what was played is told where a later one failed, too
+        luck = above_luck(current_reports(settings))
+        for key, receipt in played.items():
+            context.add_asset_metadata(_metadata(receipt, luck, context.run_id, desk), partition_key=key)
     return dg.MaterializeResult()
 
 
-def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
+def _metadata(receipt: "Receipt", luck: "Mapping[str, Mapping[str, float]]", run_id: str, desk: Desk) -> dict[str, Any]:
     from pathlib import Path
 
     from options_agent.backtest.compare import interval_of
@@ -54,13 +62,15 @@ def _metadata(receipt: "Receipt", run_id: str, desk: Desk) -> dict[str, Any]:
     from options_agent.tracking.reports import log_backtest
 
     report = load_report(Path(receipt.details["report"])) | {"path": receipt.details["report"], "plot": receipt.details["plot"]}
-    url = log_backtest(report, desk.settings(), dagster_run_id=run_id)
+    odds = luck.get(report["run"], {})
+    url = log_backtest(report, desk.settings(), above_luck=odds, dagster_run_id=run_id)
     headline = {k: report["metrics"][k] for k in ("return_coin", "return_usd", "max_drawdown_coin", "sharpe_coin", "win_rate")}
     spread = {f"{name}_interval": f"{w[0]:.4f} to {w[1]:.4f}" for name in headline if (w := interval_of(report, name))}
     return {
         **counts(receipt),
         **{k: round(float(v), 6) for k, v in headline.items() if v is not None},
         **spread,
+        **{k: round(v, 4) for k, v in odds.items()},
         "status": report["status"],
         "why": "; ".join(report["status_reasons"]) or "-",
         "report": dg.MetadataValue.path(receipt.details["report"]),
@@ -106,7 +116,7 @@ def parameter_sweeps(context: dg.AssetExecutionContext, desk: Desk, config: Swee
             {
                 "looks": content["looks"],
                 **numbers,
-                "best": _table([{k: v for k, v in row.items() if not isinstance(v, list)} for row in content["best"]]),
+                "best": _table([{k: _shown(v) for k, v in row.items()} for row in content["best"]]),
                 "report": dg.MetadataValue.path(str(paths.report)),
                 "mlflow": dg.MetadataValue.url(url) if url else "waits in the outbox until MLflow is back",
             },
@@ -138,7 +148,9 @@ def regime_performance(desk: Desk) -> dg.MaterializeResult:
 
     reports = current_reports(desk.settings())
     rows = [
-        {"strategy": r["strategy"]["name"], "underlying": r["underlying"], **{k: v for k, v in regime.items() if k != "small_sample"}}
+        {"strategy": r["strategy"]["name"], "underlying": r["underlying"]}
+        | regime
+        | {"small_sample": "few trades" * regime["small_sample"]}
         for r in reports
         for regime in r["regimes"]
     ]
@@ -173,6 +185,11 @@ def strategy_comparison(desk: Desk) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={"looks": len(rows), "comparison": _table(rows), "mlflow_sent_late": sent, "mlflow_waiting": waiting}
     )
+
+
+def _shown(value: Any) -> Any:
+    """An interval in words; anything else as it is."""
+    return f"{value[0]:.3f} to {value[1]:.3f}" if isinstance(value, list) else value
 
 
 def _table(rows: list[dict[str, Any]]) -> dg.TableMetadataValue | str:

@@ -150,7 +150,7 @@ def measured(run: SavedRun, part: Cut) -> dict[str, Any]:
     found: dict[str, Any] = plain(
         {
             "metrics": metrics | of_capital(metrics, part.equity),
-            "uncertainty": uncertainty(part.equity, metrics, seed=int(run.run, 16)),
+            "uncertainty": uncertainty(part.equity, metrics),
             "drawdowns": {c: None if fall is None else _dated(fall) for c, fall in drawdown_dates(part.equity).items()},
             "snapshots": int(np.isin(times(part.equity, "ts"), run.ts).sum()),
             "open_at_start": part.before,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RESAMPLES: Final = 2_000
+#: Of every interval: one for all, so that an interval moves only where its days do, and runs on the same days are drawn alike.
+SEED: Final = 20_260_105
 #: Numbers of one piece of work: what is held in memory at a time is a few arrays of this many.
 _PIECE: Final = 500_000
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from options_agent.backtest.bootstrap import block_length, days_of, headlines, indices, interval
+from options_agent.backtest.bootstrap import SEED, block_length, days_of, headlines, indices, interval
 from options_agent.backtest.metrics import max_drawdown, sharpe
 from options_agent.backtest.metrics.evidence import CURRENCIES, Evidence, paid_in
 from options_agent.backtest.metrics.grid import DAY_US
@@ -123,7 +123,7 @@ def regime_performance(result: BacktestResult, labels: pa.Table) -> pa.Table:
 
 
 @np.errstate(divide="ignore", invalid="ignore")  # margin over an equity of nothing
-def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int | None = None) -> pa.Table:
+def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int = SEED) -> pa.Table:
     """`METRIC_SCHEMA`: every metric of the table, once for each regime that occurred, most time first.
 
     Metrics of trades and fills (`ENTRY`) are over the trades whose entry fell in the regime, whenever they ended. The others are over
@@ -134,14 +134,13 @@ def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int | None = 
     Args:
         result: any run.
         labels: as for `regime_performance`.
-        seed: of the intervals; the run's hash as a number by default. Without meaning where a regime has none.
+        seed: of the intervals.
     """
     ts = _micros(result.equity, "ts")
     of_step = as_of(labels, ts)
     of_trade, _, closed = _of_trades(result.trades, labels)
     fill_trade, fill_regime = result.fills["trade"].to_numpy(), as_of(labels, _micros(result.fills, "ts"))
     number = result.trades["trade"].to_numpy()
-    seed = int(result.run, 16) if seed is None else seed
     columns: dict[str, list[Any]] = {name: [] for name in METRIC_SCHEMA.names}
     span = {regime: float(_own_clock(ts, np.flatnonzero(of_step[:-1] == regime))[-1]) for regime in _occurring(of_step[:-1], of_trade)}
     for regime in sorted(span, key=lambda name: -span[name]):

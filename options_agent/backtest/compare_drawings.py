@@ -192,7 +192,7 @@ def _names(curves: Sequence[Curve], y: Callable[[float], float], high: int, unit
     found = []
     for place, n in zip(places, order, strict=True):
         curve = curves[n]
-        words = "coin held" if curve.dashed else f"{curve.name} {_signed(last[n], '.1f')} {unit}"
+        words = f"{'coin' if curve.dashed else curve.name} {_signed(last[n], '.1f')} {unit}"
         style = f"fill:{curve.colour};font-weight:{400 if curve.dashed else 600}"
         found.append(f'<text x="{_WIDE - _RIGHT + 6}" y="{place + 4:.1f}" style="{style}">{escape(words)}</text>')
     return found

@@ -166,7 +166,7 @@ def pair(base: SavedRun, other: SavedRun) -> dict[str, Any]:
         return found | {"trades": none(why), "says": [f"{why}: the two are not compared."]}
     mine, theirs = cut(base, within), cut(other, within)
     if mine is not None and theirs is not None:
-        found["daily"] = paired(mine.equity, theirs.equity, seed=int(base.run, 16) ^ int(other.run, 16))
+        found["daily"] = paired(mine.equity, theirs.equity)
     found["trades"] = trade_diff(base, other, within)
     return found | {"says": verdict(base, other, within, found)}
 
@@ -227,11 +227,11 @@ def curves(runs: Sequence[SavedRun]) -> dict[str, pa.Table]:
 def _figures(runs: Sequence[SavedRun], cuts: Mapping[str, Cut | None], among: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     whole = {c: deflated(among, c) for c in CURRENCIES}
     parts = {label: None if part is None else measured(run, part) for run in runs for label, part in cuts.items() if run.label == label}
-    spread = {c: _variance([p["metrics"] for p in parts.values() if p], c) for c in CURRENCIES}
     found = []
     for run in runs:
         part = parts[run.label]
         if part is not None:
+            spread = {c: _variance([r["metrics"] for r in among], c, part["metrics"]["days"]) for c in CURRENCIES}
             part["deflated_sharpe"] = {c: odds_above(part["metrics"], c, len(among), spread[c]) for c in CURRENCIES}
         found.append(
             {
@@ -261,8 +261,9 @@ def _figures(runs: Sequence[SavedRun], cuts: Mapping[str, Cut | None], among: Se
     return found
 
 
-def _variance(metrics: Sequence[Mapping[str, Any]], currency: str) -> float:
-    known = [s for m in metrics if (s := daily_sharpe(m, currency)) is not None]
+def _variance(metrics: Sequence[Mapping[str, Any]], currency: str, days: float | None) -> float:
+    """Of daily Sharpe ratios over all runs looked at, each as far from 0 as it would lie by luck on so many days as are shared."""
+    known = [s * np.sqrt(m["days"] / days) for m in metrics if days and (s := daily_sharpe(m, currency)) is not None]
     return float(np.var(known, ddof=1)) if len(known) > 1 else 0.0
 
 

@@ -21,7 +21,7 @@ def heat_page(reports: Iterable[Mapping[str, Any]], metrics: Iterable[str] = ())
         metrics: names or families; all by default.
     """
     wanted = list(metrics)
-    lines = [f"Value / sample (trades `t` or days `d`); in brackets: under {SMALL_SAMPLE} trades or {SMALL_DAYS} days."]
+    lines = [f"Value [90 % interval] / sample (trades `t` or days `d`); in brackets: under {SMALL_SAMPLE} trades or {SMALL_DAYS} days."]
     for report in reports:
         lines += ["", f"**{report['strategy']['name']} {report['underlying']}**", ""]
         try:
@@ -37,5 +37,6 @@ def heat_page(reports: Iterable[Mapping[str, Any]], metrics: Iterable[str] = ())
 def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["value"] is None:
         return "-"
-    text = f"{cell['value']:.4g} / {cell['sample']:.0f} {cell['unit'][0]}"
+    within = "" if cell["low"] is None else f" [{cell['low']:.3g} to {cell['high']:.3g}]"
+    text = f"{cell['value']:.4g}{within} / {cell['sample']:.0f} {cell['unit'][0]}"
     return f"({text})" if cell["small_sample"] else text

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numba import njit
 
 from options_agent.backtest.aligned import Range, common_range, cut, iso, plain
+from options_agent.backtest.bootstrap import SEED
 from options_agent.backtest.by_regime import ENTRY
 from options_agent.backtest.joint_risk import daily_risk
 from options_agent.backtest.metrics import DAY_US, METRICS, measure
@@ -94,8 +95,7 @@ def joint_book(
     notes += [f"{label} lost everything within the shared time and earns nothing from then on." for label in lost]
     if not all(part.readable for part in parts):
         notes.append("Trades or fills of a run cannot be read: metrics of trades and costs are left out.")
-    seed = int(min(run.run for run in runs), 16)
-    risk = daily_risk(book.ts, book.values, book.index, book.gains, book.equity, [r.label for r in runs], window_days, seed)
+    risk = daily_risk(book.ts, book.values, book.index, book.gains, book.equity, [r.label for r in runs], window_days, SEED)
     regimes = {u: labels[u] for u in dict.fromkeys(run.underlying for run in runs) if u in labels}
     edges = midnights(book.ts)
     at = np.searchsorted(book.ts, edges, side="right") - 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from options_agent.backtest.aligned import iso, plain
-from options_agent.backtest.bootstrap import RESAMPLES, block_length, days_of, interval, resample
+from options_agent.backtest.bootstrap import RESAMPLES, SEED, block_length, days_of, interval, resample
 from options_agent.backtest.metrics import daily_returns, sharpe
 from options_agent.backtest.metrics.evidence import CURRENCIES, Currency, since_paid_in
 from options_agent.backtest.metrics.grid import midnights
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def paired(base: pa.Table, other: pa.Table, seed: int) -> dict[str, Any]:
+def paired(base: pa.Table, other: pa.Table, seed: int = SEED) -> dict[str, Any]:
     """Differences of two equities cut to the same range, other less base.
 
     The same days are drawn for both runs in each resample (a paired stationary bootstrap, Politis and Romano 1994), in blocks as long as

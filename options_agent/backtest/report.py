@@ -127,7 +127,7 @@ def report_content(result: BacktestResult, labels: pa.Table, by_regime: pa.Table
             "capital": {"coin": result.capital_coin, "usd": result.capital_usd},
             "metrics": result.metrics,
             "drawdowns": {currency: _dated(fall) for currency, fall in drawdown_dates(result.equity).items()},
-            "uncertainty": uncertainty(result.equity, result.metrics, seed=int(result.run, 16)),
+            "uncertainty": uncertainty(result.equity, result.metrics),
             "regimes": regime_performance(result, labels).to_pylist(),
             "regime_metrics": compact(by_regime),
             "settlement": {m: {"trades": len(d), "furthest_minutes": max(d)} for m, d in methods.items()},

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from options_agent.backtest.bootstrap import block_length, indices, interval
+from options_agent.backtest.bootstrap import SEED, Days, block_length, interval, resample
 from options_agent.backtest.metrics.grid import YEAR_DAYS
 from options_agent.backtest.overfitting import backtest_overfitting, deflated_sharpe
 from options_agent.backtest.provenance import code_sha256
-from options_agent.backtest.uncertainty import CONFIDENCE
+from options_agent.backtest.uncertainty import CONFIDENCE, HEADLINES
 from options_agent.durable import plain_json, write_bytes, write_json
 from options_agent.errors import DataError
 from options_agent.lake.receipts import fingerprint
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 SWEEP_VERSION: Final = 1
 #: Rows shown to a person, and runs sent to tracking.
 BEST: Final = 10
-RESAMPLES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def write_sweep(swept: Swept, content: Mapping[str, Any], folder: Path) -> Sweep
 
 
 def _row(swept: Swept, n: int, looks: int, variance: float) -> dict[str, Any]:
-    """A configuration: its values and numbers, an interval of its Sharpe ratio, and the odds that it is above luck."""
+    """A configuration: its values and numbers, intervals of its headlines (drawdowns of midnights), and the odds that it is above luck."""
     row = swept.table.slice(n, 1).to_pylist()[0]
     sharpe, days = row["sharpe_coin"], row["days"]
     odds = None
@@ -121,18 +120,23 @@ def _row(swept: Swept, n: int, looks: int, variance: float) -> dict[str, Any]:
         daily = sharpe / math.sqrt(YEAR_DAYS) * math.sqrt(days / (days - 1))
         found = deflated_sharpe(daily, days, row["skew_coin"], row["kurtosis_coin"], looks, variance)
         odds = found if math.isfinite(found) else None
-    found_row: dict[str, Any] = row | {"deflated_sharpe_coin": odds, "sharpe_coin_interval": _interval(swept.returns_coin[:, n], n)}
+    found_row: dict[str, Any] = row | {"deflated_sharpe_coin": odds}
+    for currency, returns in (("coin", swept.returns_coin), ("usd", swept.returns_usd)):
+        found_row |= _intervals(returns[:, n] if returns.size else np.empty(0), currency, row[f"return_{currency}"])
     return found_row
 
 
-def _interval(returns: NDArray[np.float64], seed: int) -> list[float] | None:
-    if not returns.size or not np.isfinite(returns).all():
-        return None
-    drawn = returns[indices(returns.size, block_length(returns), RESAMPLES, np.random.default_rng(seed))]
-    deviation = drawn.std(axis=1, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = interval(drawn.mean(axis=1) / np.where(deviation > 0, deviation, np.nan) * math.sqrt(YEAR_DAYS), CONFIDENCE)
-    return list(found) if found else None
+def _intervals(returns: NDArray[np.float64], currency: str, whole: float | None) -> dict[str, list[float] | None]:
+    """`return_coin_interval` and its like for every headline; None where there are no daily returns."""
+    names = [f"{name}_{currency}_interval" for name in HEADLINES]
+    if not returns.size or whole is None or not np.isfinite(returns).all():
+        return dict.fromkeys(names)
+    growth = 1 + returns
+    days = Days(growth, np.maximum(growth, 1.0), np.minimum(growth, 1.0), np.maximum(1 - growth, 0.0))
+    drawn = resample(days, block_length(returns), SEED)
+    edges = (1 + whole) / float(np.prod(growth))  # the broken days at both ends are kept as they were
+    found = (interval(numbers, CONFIDENCE) for numbers in (drawn.growth * edges - 1, drawn.sharpe, drawn.drawdown))
+    return {name: list(one) if one else None for name, one in zip(names, found, strict=True)}
 
 
 def _daily(sharpes: list[float | None], days: list[float | None]) -> list[float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from options_agent.backtest.bootstrap import RESAMPLES, block_length, days_of, interval, resample
+from options_agent.backtest.bootstrap import RESAMPLES, SEED, block_length, days_of, interval, resample
 from options_agent.backtest.metrics.evidence import CURRENCIES, since_paid_in
 from options_agent.backtest.metrics.grid import YEAR_DAYS
 from options_agent.backtest.overfitting import deflated_sharpe
@@ -23,7 +23,7 @@ CONFIDENCE: Final = 0.9
 HEADLINES: Final = ("return", "sharpe", "max_drawdown")
 
 
-def uncertainty(equity: pa.Table, metrics: Mapping[str, float], seed: int) -> dict[str, Any]:
+def uncertainty(equity: pa.Table, metrics: Mapping[str, float], seed: int = SEED) -> dict[str, Any]:
     """The `uncertainty` section of a report.
 
     Intervals are quantiles of a stationary bootstrap of whole days, NaN-free or None: under ten days there is none. That of the return
@@ -32,7 +32,7 @@ def uncertainty(equity: pa.Table, metrics: Mapping[str, float], seed: int) -> di
     Args:
         equity: the run's.
         metrics: the run's, as `measure` gives them.
-        seed: of the resampling; the run's hash as a number, so that the same run is the same bytes.
+        seed: of the resampling.
     """
     intervals: dict[str, list[float] | None] = {}
     blocks: dict[str, float | None] = {}
@@ -93,3 +93,13 @@ def deflated(reports: Sequence[Mapping[str, Any]], currency: str = "coin") -> di
     variance = float(np.var([s for _, s in known], ddof=1)) if len(known) > 1 else 0.0
     odds = ((r["run"], odds_above(r["metrics"], currency, len(reports), variance)) for r, _ in known)
     return {run: found for run, found in odds if found is not None}
+
+
+def above_luck(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each run, beside its other numbers: `deflated_sharpe_coin` and `_usd` among all of them (where it has one), and `looks`."""
+    odds = {currency: deflated(reports, currency) for currency in CURRENCIES}
+    return {
+        r["run"]: {f"deflated_sharpe_{c}": found[r["run"]] for c, found in odds.items() if r["run"] in found}
+        | {"looks": float(len(reports))}
+        for r in reports
+    }

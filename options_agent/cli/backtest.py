@@ -13,7 +13,7 @@ from options_agent.backtest.metrics import METRICS
 from options_agent.backtest.result import load_report, load_table
 from options_agent.backtest.runner import backtest, clean_range
 from options_agent.backtest.uncertainty import CONFIDENCE
-from options_agent.cli.summary import HOW_TO_READ, metrics_table, strategy_table
+from options_agent.cli.summary import FEW, HOW_TO_READ, metrics_table, strategy_table
 from options_agent.cli.terminal import console_of
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
@@ -114,7 +114,10 @@ def _show(path: Path, looked_at: list[Path], console: Console) -> None:
     report = load_report(path)
     console.print(f"[bold]{report['strategy']['name']}[/] on {report['underlying']}: {report['strategy']['in_words']}")
     console.print(strategy_table([report], [load_report(one) for one in looked_at]))
-    console.print(f"[dim]{HOW_TO_READ}[/]")
+    console.print(f"[dim]By regime, {FEW}. {HOW_TO_READ}[/]")
+    above = report.get("uncertainty", {}).get("probabilistic_sharpe", {})
+    if said := [f"{100 * odds:.0f} % in {'USD' if c == 'usd' else c}" for c, odds in above.items() if odds is not None]:
+        console.print(f"Odds that the true Sharpe ratio is above 0 (probabilistic, before any look is counted): {', '.join(said)}")
     for reason in report["status_reasons"]:
         console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
     console.print(metrics_table(report))

@@ -149,7 +149,7 @@ def _show_pair(document: Mapping[str, Any], pair: Mapping[str, Any], console: Co
     if trades["terms"]:
         words = ", ".join(f"{TERMS[name]} {n}" for name, n in trades["terms"].items())
         console.print(f"Terms that differ, in how many trades: {words}", markup=False)
-        console.print(f"What it made, coin: {rows.effects_words(pair) or 'nothing'}", markup=False)
+        console.print(f"Of the trades both made, the difference comes from (coin): {rows.effects_words(pair) or 'nothing'}", markup=False)
     told = [t for t in trades["trades"] if t["kind"] != "same"]
     if told:
         console.print(f"\n[bold]Trades that differ, the largest {min(len(told), _TRADES)} of {len(told)}[/]")

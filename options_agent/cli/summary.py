@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
 
+from options_agent.backtest.by_regime import SMALL_DAYS, SMALL_SAMPLE
 from options_agent.backtest.compare import interval_of
 from options_agent.backtest.metrics import METRICS
 from options_agent.backtest.runner import current_reports
@@ -28,6 +29,9 @@ HOW_TO_READ: Final = (
     "gives the best of as many runs; under 0.95 it proves nothing."
 )
 
+#: What dim numbers are.
+FEW: Final = f"dim and in brackets: on under {SMALL_SAMPLE} trades, or under {SMALL_DAYS} days"
+
 
 def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Console) -> None:
     """Print the tables, the shortest last: it is what stands above the prompt."""
@@ -35,7 +39,7 @@ def print_summary(settings: Settings, start: dt.date, end: dt.date, console: Con
     console.print(data_table(lake, settings, start, end))
     reports = current_reports(settings)
     console.print(strategy_table(reports))
-    console.print("[dim]Trades belong to the regime known at their entry, returns to the regime of each step; dim rows have few trades.[/]")
+    console.print(f"[dim]Trades belong to the regime known at their entry, returns to the regime of each step; {FEW}.[/]")
     for report in reports:
         for reason in report["status_reasons"]:
             console.print(f"[yellow]{report['strategy']['name']} {report['underlying']} is INCONCLUSIVE[/]: {reason}")
@@ -99,7 +103,7 @@ def _numbers(lake: Lake, underlying: str, start: dt.date, end: dt.date) -> dict[
 
 
 def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | None = None) -> Table:
-    """Each strategy in all, with the intervals of its headlines, and by regime; regimes of few trades are dim.
+    """Each strategy in all, with the intervals of its headlines, and by regime; what rests on little is dim and in brackets.
 
     Args:
         reports: what is shown.
@@ -108,20 +112,20 @@ def strategy_table(reports: list[dict[str, Any]], among: list[dict[str, Any]] | 
     looked_at = reports if among is None else among
     odds = deflated(looked_at)
     table = Table(title=f"Strategies by regime ({len(looked_at)} runs looked at)", title_justify="left")
-    for name in ("strategy", "regime"):
-        table.add_column(name, no_wrap=True)
-    for name in ("trades", "return\ncoin", "return\nUSD", "max DD\ncoin", "max DD\nUSD", "Sharpe\ncoin", "deflated", "win\nrate"):
+    table.add_column("strategy\nregime", no_wrap=True)
+    for name in ("trades", "days", "return\ncoin", "return\nUSD", "max DD\ncoin", "max DD\nUSD", "Sharpe\ncoin", "deflated", "win\nrate"):
         table.add_column(name, justify="right", no_wrap=True)
     for report in sorted(reports, key=_by_name):
         m = report["metrics"]
         who = f"{report['strategy']['name']} {report['underlying']}"
         if report["status"] != "ok":
-            table.add_row(who, "[yellow]INCONCLUSIVE[/]", _count(m["closed_trades"]), *[""] * 7)
+            table.add_row(who, _count(m["closed_trades"]), "", "[yellow]INCONCLUSIVE[/]")
         else:
-            table.add_row(who, "all", *_cells({**m, "trades": m["closed_trades"]}, odds.get(report["run"])), style="bold")
-            table.add_row("", *_intervals(report))
+            trades, *numbers = _cells({**m, "trades": m["closed_trades"]}, odds.get(report["run"]))
+            table.add_row(who, trades, _count(m.get("days")), *numbers, style="bold")
+            table.add_row(*_intervals(report))
             for regime in report["regimes"]:
-                table.add_row("", regime["regime"], *_cells(regime), style="dim" if regime["small_sample"] else None)
+                table.add_row(f"  {regime['regime']}", *_of_regime(regime))
         table.add_section()
     return table
 
@@ -187,7 +191,16 @@ def _confidence(report: dict[str, Any]) -> float:
 def _intervals(report: dict[str, Any]) -> list[str]:
     """The row of intervals below a run's numbers."""
     columns = [_interval(report, name) for name in ("return_coin", "return_usd", "max_drawdown_coin", "max_drawdown_usd")]
-    return [f"  {100 * _confidence(report):.0f} % within", "", *columns, _interval(report, "sharpe_coin", 1.0, 1), "", ""]
+    return [f"  {100 * _confidence(report):.0f} % within", "", "", *columns, _interval(report, "sharpe_coin", 1.0, 1), "", ""]
+
+
+def _of_regime(regime: dict[str, Any]) -> list[str]:
+    """A regime's numbers; those on few trades, or of few days of it, are marked so that a pipe without colours shows it, too."""
+    days = regime["hours"] / 24
+    few = {True: regime["trades"] < SMALL_SAMPLE, False: days < SMALL_DAYS}
+    trades, *path, _, wins = _cells(regime)
+    cells = [(trades, True), (_count(days), False), *((cell, False) for cell in path), ("", False), (wins, True)]
+    return [f"[dim]({cell})[/]" if cell not in ("", "-") and few[of_trades] else cell for cell, of_trades in cells]
 
 
 def _interval(report: dict[str, Any], name: str, scale: float = 100.0, digits: int = 0) -> str:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 from options_agent.tracking.runs import TrackedRun, track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from options_agent.settings import Settings
 
 
-def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_id: str | None = None) -> str | None:
+def log_backtest(
+    report: Mapping[str, Any], settings: Settings, *, above_luck: Mapping[str, float] | None = None, dagster_run_id: str | None = None
+) -> str | None:
     """Record a written backtest report as a run of its strategy family's experiment.
 
     Args:
         report: a report's content with `path` and `plot`, as `backtest.runner.current_reports` gives it.
         settings: the tracking server, the network, where the orchestrator's pages are.
+        above_luck: of `uncertainty.above_luck`: deflated Sharpe ratios, and among how many looks.
         dagster_run_id: the run that made it, linked both ways.
 
     Returns:
@@ -33,7 +36,8 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
         note.append(f"[The Dagster run that made it]({link})")
     rules = {f"{part}.{k}": str(v) for part in ("entry", "exit", "filters") for k, v in strategy[part].items()}
     intervals = report.get("uncertainty", {}).get("intervals", {})
-    spread = {f"{name}_{end}": found[n] for name, found in intervals.items() if found for n, end in enumerate(("low", "high"))}
+    spread = _ends(intervals)
+    spread |= {f"probabilistic_sharpe_{c}": odds for c, odds in report.get("uncertainty", {}).get("probabilistic_sharpe", {}).items()}
     regimes = {f"regime.{r['regime']}.{k}": r[k] for r in report["regimes"] for k in ("return_coin", "return_usd", "trades", "win_rate")}
     return track(
         TrackedRun(
@@ -49,7 +53,7 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
             }
             | rules
             | {f"costs.{k}": str(v) for k, v in provenance["settings"].items()},
-            metrics={k: float(v) for k, v in (report["metrics"] | spread | regimes).items() if v is not None},
+            metrics={k: float(v) for k, v in (report["metrics"] | spread | dict(above_luck or {}) | regimes).items() if v is not None},
             tags={
                 "network": settings.network,
                 "status": report["status"],
@@ -66,6 +70,11 @@ def log_backtest(report: Mapping[str, Any], settings: Settings, *, dagster_run_i
         ),
         settings,
     )
+
+
+def _ends(intervals: Mapping[str, Sequence[float] | None]) -> dict[str, float]:
+    """Each interval as a `_low` and a `_high`, beside its number."""
+    return {f"{name}_{end}": found[n] for name, found in intervals.items() if found for n, end in enumerate(("low", "high"))}
 
 
 def log_sweep(content: Mapping[str, Any], report: str, table: str, settings: Settings, *, dagster_run_id: str | None = None) -> str | None:
@@ -104,6 +113,7 @@ def log_sweep(content: Mapping[str, Any], report: str, table: str, settings: Set
     )
     for rank, row in enumerate(content["best"], 1):
         numbers = {k: v for k, v in row.items() if k not in content["grid"] and isinstance(v, (int, float))}
+        numbers |= _ends({k.removesuffix("_interval"): v for k, v in row.items() if k.endswith("_interval")}) | {"looks": content["looks"]}
         track(
             TrackedRun(
                 key=f"{key}_{rank:02d}",  # sorts after its parent's, which must be sent first

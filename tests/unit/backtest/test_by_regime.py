@@ -256,7 +256,9 @@ def test_a_heat_table_is_of_what_was_asked_and_marks_what_is_small(tmp_path: Pat
     assert [condition for _, condition, _ in rows] == ["path", "path", "entry"]
     assert all(len(cells) == len(regimes) for _, _, cells in rows)
     report = write_report(run_of("covered_call"), WEATHER, tmp_path).report
-    page = heat_page([load_report(report) | {"path": str(report)}], ["win_rate"])
+    page = heat_page([load_report(report) | {"path": str(report)}], ["win_rate", "return"])
+    cell_of = next(c for _, _, cells in heat(table, ["return_coin"])[1] for c in cells if c and c["low"] is not None)
+    assert f"{cell_of['value']:.4g} [{cell_of['low']:.3g} to {cell_of['high']:.3g}]" in page
     assert "| metric | " + " | ".join(regimes) + " |" in page
     assert "| win_rate | (" in page
     (report.with_suffix("") / "regimes.parquet").unlink()

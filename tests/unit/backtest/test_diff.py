@@ -111,6 +111,8 @@ def test_where_ranges_are_the_same_the_shared_figures_are_the_reports(call: Path
         assert run["common"]["uncertainty"] == report["uncertainty"]
         assert run["common"]["drawdowns"] == report["drawdowns"]
         assert run["whole"]["metrics"].items() >= report["metrics"].items()
+        for currency, odds in run["whole"]["deflated_sharpe"].items():
+            assert run["common"]["deflated_sharpe"][currency] == pytest.approx(odds, rel=1e-12)
 
 
 def test_the_same_comparison_is_the_same_bytes(call: Path, strangle: Path) -> None:

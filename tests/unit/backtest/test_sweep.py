@@ -15,6 +15,7 @@ from options_agent.backtest.metrics.grid import daily_returns
 from options_agent.backtest.sweep import EarlyRejection, Swept, sweep
 from options_agent.backtest.sweep_report import sweep_content, write_sweep
 from options_agent.backtest.sweep_summary import SUMMARY
+from options_agent.backtest.uncertainty import uncertainty
 from options_agent.errors import SettingsError
 from options_agent.settings import BacktestSettings
 from options_agent.strategies.catalogue import CATALOGUE
@@ -155,6 +156,12 @@ def test_a_report_says_how_many_were_looked_at_and_is_the_same_bytes_again(world
     assert len(content["best"]) == 10
     best = [row["sharpe_coin"] for row in content["best"] if row["status"] == "ok" and row["sharpe_coin"] is not None]
     assert best == sorted(best, reverse=True)
+    row = content["best"][0]
+    point = next(p for p in swept.points.points if all(row[name] == v for name, v in zip(swept.points.names, p.values, strict=True)))
+    alone = run_backtest(world.history(), point.strategy, point.settings)
+    expected = uncertainty(alone.equity, alone.metrics)["intervals"]  # a configuration has the intervals of its own report
+    for name in ("return_coin", "return_usd", "sharpe_coin", "sharpe_usd"):
+        assert row[f"{name}_interval"] == pytest.approx(expected[name], rel=1e-9), name
     paths = write_sweep(swept, content, tmp_path)
     first = paths.report.read_bytes(), paths.table.read_bytes()
     assert write_sweep(swept, content, tmp_path) == paths

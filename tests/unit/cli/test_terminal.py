@@ -146,7 +146,10 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
             "uncertainty": {"confidence": 0.9, "intervals": intervals},
         }
 
-    best, others = report("a", 1.5, []), [report("b", 0.2, []), report("c", -1.0, [])]
+    storm = {"regime": "bear-stormy", "trades": 3, "hours": 800.0, "return_coin": 0.0123, "return_usd": -0.0456, "sharpe_coin": 2.22}
+    storm |= {"max_drawdown_coin": 0.011, "max_drawdown_usd": 0.09, "win_rate": 0.33, "small_sample": True}
+    calm = storm | {"regime": "bull-calm", "trades": 12, "hours": 300.0, "sharpe_coin": None, "small_sample": False}
+    best, others = report("a", 1.5, [storm, calm]), [report("b", 0.2, []), report("c", -1.0, [])]
     alone, of_three = (_shown(strategy_table([best], among)) for among in (None, [best, *others]))
     assert "(1 runs looked at)" in alone
     assert "(3 runs looked at)" in of_three
@@ -158,6 +161,19 @@ def test_a_headline_stands_with_its_interval_and_with_how_many_were_looked_at() 
     overview = _shown(overview_table([best, *others]))
     assert "(3 runs looked at)" in overview
     assert all(text in overview for text in ("+4.00 %", "-3..12", "1.50", "-0.4..2.9", f"{odds[1]:.2f}"))
+    cells = {(row := [c.strip() for c in line.split("│")])[1]: row[2:11] for line in alone.splitlines() if line.count("│") > 9}
+    assert cells["bear-stormy"] == [
+        "(3)",
+        "33",
+        "+1.23 %",
+        "-4.56 %",
+        "1.1 %",
+        "9.0 %",
+        "2.22",
+        "",
+        "(33.0 %)",
+    ]  # three trades, but a month
+    assert cells["bull-calm"] == ["12", "(12)", "(+1.23 %)", "(-4.56 %)", "(1.1 %)", "(9.0 %)", "-", "", "33.0 %"]
     older = {k: v for k, v in best.items() if k != "uncertainty"}
     assert "90 % within" in _shown(strategy_table([older]))
 
