@@ -33,11 +33,10 @@ def serve(
     from options_agent.exchange.faults import Faults
     from options_agent.settings import load_settings
 
-    settings = load_settings()
     chosen = {"port": port, "speed": speed, "start": start, "feed": feed, "limits": limits}
-    exchange = settings.exchange.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+    settings = load_settings(exchange={name: value for name, value in chosen.items() if value is not None})
     faults = Faults().changed(_pairs(fault or []))
-    _serve(settings.model_copy(update={"exchange": exchange}), faults.shown() if fault else {})
+    _serve(settings, faults.shown() if fault else {})
 
 
 @app.command()
@@ -60,7 +59,12 @@ def stats(port: Annotated[int | None, typer.Option(help="of the running exchange
     from options_agent.exchange.control import ask
     from options_agent.settings import load_settings
 
-    _table("exchange", ask(port or load_settings().exchange.port, "stats"))
+    told = ask(port or load_settings().exchange.port, "stats")
+    incidents = told.pop("incidents")
+    told["errors"] = ", ".join(f"{count:,} x {code}" for code, count in told["errors"].items()) or "none"
+    _table("exchange", {name: f"{value:,}" if isinstance(value, int) else value for name, value in told.items()})
+    if incidents:
+        _incidents(incidents)
 
 
 def _serve(settings: Settings, faults: dict[str, Any]) -> None:
@@ -97,6 +101,17 @@ def _pairs(texts: list[str]) -> dict[str, Any]:
             raise SettingsError(f"{each!r} is not NAME=VALUE", remedy="for instance drop=0.01")
         pairs[name] = value
     return pairs
+
+
+def _incidents(incidents: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from options_agent.cli.terminal import console_of
+
+    table = Table("market time, UTC", "switched", title="incidents", title_justify="left")
+    for each in incidents:
+        table.add_row(each["at"][:19].replace("T", " "), "  ".join(f"{name}={value}" for name, value in each.items() if name != "at"))
+    console_of().print(table)
 
 
 def _table(title: str, values: dict[str, Any]) -> None:

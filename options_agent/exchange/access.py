@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import secrets
@@ -42,7 +44,7 @@ class Access:
         kind, former = params.get("grant_type"), None
         if kind == "client_credentials":
             client = self._known(params)
-            if not hmac.compare_digest(self.keys[client], str(params.get("client_secret", ""))):
+            if not hmac.compare_digest(self.keys[client].encode(), str(params.get("client_secret", "")).encode()):
                 raise RpcError(13004)
         elif kind == "client_signature":
             client = self._known(params)
@@ -104,11 +106,19 @@ class Access:
         """The grant of an `Authorization` header: bearer, basic, or a signature of the request (verb, path with query, body).
 
         Raises:
-            RpcError: 13004 where the credentials are wrong, 13009 where a token is.
+            RpcError: 13004 where the credentials are wrong, 13009 where a token is, or the scheme is another.
         """
         kind, _, rest = header.partition(" ")
         if kind.lower() == "bearer":
             return self.holder(rest.strip(), now)
+        if kind.lower() == "basic":
+            try:
+                client, _, secret = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                raise RpcError(13004) from None
+            if not hmac.compare_digest(self.keys[self._known({"client_id": client})].encode(), secret.encode()):
+                raise RpcError(13004)
+            return Grant(client, DEFAULT_SCOPE, now + LASTS)
         if kind.lower() == "deri-hmac-sha256":
             parts = dict(part.split("=", 1) for part in rest.split(",") if "=" in part)
             client = self._known({"client_id": parts.get("id")})
@@ -137,5 +147,5 @@ class Access:
 
     def _compare(self, client: str, signed: str, signature: str) -> None:
         expected = hmac.new(self.keys[client].encode(), signed.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, signature):
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise RpcError(13004)

@@ -12,6 +12,7 @@ NAMES: Final = {
     11029: "invalid_arguments",
     11050: "bad_request",
     11051: "system_maintenance",
+    11094: "internal_server_error",
     13004: "invalid_credentials",
     13009: "unauthorized",
     13020: "not_found",

@@ -6,11 +6,19 @@ Probabilities are per message. Everything random is drawn from one seeded genera
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from options_agent.errors import SettingsError
+
+#: Switches that are no share of something: the least and the most each can be.
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "latency_seconds": (0.0, 3_600.0),
+    "clock_skew_seconds": (-31_536_000.0, 31_536_000.0),
+    "seed": (0, 2**63),
+}
 
 
 @dataclass(slots=True)
@@ -54,8 +62,10 @@ class Faults:
         """A copy with some switches set.
 
         Raises:
-            SettingsError: there is no such switch, or the value does not fit it.
+            SettingsError: there is no such switch, or the value does not fit it: a share lies between 0 and 1.
         """
+        if not isinstance(changes, dict):
+            raise SettingsError(f"faults cannot be {changes!r}", remedy='give an object of switches, for instance {"drop": 0.01}')
         known = {f.name: f for f in dataclasses.fields(self)}
         values: dict[str, Any] = {}
         for name, value in changes.items():
@@ -84,6 +94,9 @@ class Dice:
         return share > 0.0 and self.source.random() < share
 
 
+_KINDS: Final = {bool: "on or off", tuple: "a list of names, with commas between", float: "a number", int: "a whole number"}
+
+
 def _fitting(name: str, present: object, value: object) -> object:
     try:
         if isinstance(present, bool):
@@ -93,9 +106,10 @@ def _fitting(name: str, present: object, value: object) -> object:
         if isinstance(present, tuple):
             names = value.split(",") if isinstance(value, str) else list(value)  # type: ignore[call-overload]
             return tuple(str(n) for n in names if n)
-        number = type(present)(value)  # type: ignore[call-arg]
-    except (KeyError, TypeError, ValueError):
-        raise SettingsError(
-            f"fault {name} cannot be {value!r}", remedy=f"it is a {type(present).__name__}, for instance {present!r}"
-        ) from None
+        number = float(value) if isinstance(present, float) else int(value)  # type: ignore[call-overload, arg-type]
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise SettingsError(f"fault {name} cannot be {value!r}", remedy=f"it is {_KINDS[type(present)]}") from None
+    least, most = _RANGES.get(name, (0.0, 1.0))
+    if isinstance(value, bool) or not math.isfinite(number) or not least <= number <= most:
+        raise SettingsError(f"fault {name} cannot be {value!r}", remedy=f"it lies between {least:g} and {most:g}")
     return number

@@ -1,6 +1,5 @@
-"""The public market-data methods: parameters in, the exchange's `result` out. Transport, credit and log-in are elsewhere.
-
-Private methods join the same table: a function of (market, parameters, caller) under its name in `METHODS`.
+"""The public market-data methods: parameters in, the exchange's `result` out. Transport, credit and log-in are elsewhere,
+methods about a socket in `session_methods`, private ones in `private`.
 """
 
 from __future__ import annotations
@@ -15,19 +14,16 @@ from options_agent.contracts import coin_of, format_date, settlement_of
 from options_agent.exchange import wire
 from options_agent.exchange.errors import RpcError
 from options_agent.exchange.feed import Feed, Listed, currency_of, index_name, ms
+from options_agent.exchange.parameters import Params, currency_in, moment, number, text, truth
 from options_agent.exchange.past import DVOL_RESOLUTIONS, RESOLUTIONS, Past
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from options_agent.exchange.faults import Faults
 
 VERSION: Final = "1.2.26"
 _KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo", "combo", "any")
 _MOST_TRADES: Final = 1_000
 _DAY: Final = dt.timedelta(days=1)
-
-Params = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -50,45 +46,6 @@ class Market:
 Method = Callable[[Market, Params], Any]
 
 
-def text(params: Params, name: str, default: str | None = None, among: Iterable[str] | None = None) -> str:
-    """A text parameter; without a default it must be there."""
-    value = params.get(name, default)
-    if not isinstance(value, str):
-        raise RpcError(-32602, reason="value required" if value is None else "must be a string", param=name)
-    if among is not None and value not in among:
-        raise RpcError(-32602, reason="invalid value", param=name)
-    return value
-
-
-def number(params: Params, name: str, default: int | None = None, least: int = 0, most: int = 1 << 62) -> int:
-    """A whole number; GET sends it as text."""
-    value = params.get(name, default)
-    if value is None:
-        raise RpcError(-32602, reason="value required", param=name)
-    try:
-        whole = int(value)
-    except (TypeError, ValueError):
-        raise RpcError(-32602, reason="must be an integer", param=name) from None
-    if not least <= whole <= most:
-        raise RpcError(-32602, reason=f"must be between {least} and {most}", param=name)
-    return whole
-
-
-def truth(params: Params, name: str) -> bool:
-    """A boolean, false by default."""
-    value = params.get(name, False)
-    return value if isinstance(value, bool) else str(value).lower() == "true"
-
-
-def moment(params: Params, name: str, default: dt.datetime | None = None) -> dt.datetime:
-    """A time in milliseconds."""
-    whole = number(params, name, ms(default) if default else None)
-    try:
-        return dt.datetime.fromtimestamp(whole / 1_000, dt.UTC)
-    except (ValueError, OverflowError, OSError):
-        raise RpcError(-32602, reason="no such time", param=name) from None
-
-
 def find(market: Market, params: Params) -> Listed:
     """The instrument a call is about."""
     name = text(params, "instrument_name")
@@ -99,7 +56,7 @@ def find(market: Market, params: Params) -> Listed:
 
 
 def get_instruments(market: Market, params: Params) -> list[dict[str, Any]]:
-    currency, kind = text(params, "currency", "any").upper(), text(params, "kind", "any", _KINDS)
+    currency, kind = currency_in(params, market.feed.underlyings, "any"), text(params, "kind", "any", _KINDS)
     if truth(params, "expired"):
         return []
     listed = market.feed.of(None if currency == "ANY" else currency)
@@ -108,6 +65,8 @@ def get_instruments(market: Market, params: Params) -> list[dict[str, Any]]:
 
 def get_expirations(market: Market, params: Params) -> dict[str, Any]:
     currency = text(params, "currency").lower()
+    if currency != "grouped":
+        currency_in(params, market.feed.underlyings)
     kind = text(params, "kind", "any", ("future", "option", "any"))
     families: dict[str, dict[str, set[dt.datetime]]] = {}
     for each in market.feed.listed.values():
@@ -124,7 +83,7 @@ def get_expirations(market: Market, params: Params) -> dict[str, Any]:
 
 
 def get_book_summary_by_currency(market: Market, params: Params) -> list[dict[str, Any]]:
-    currency, kind = text(params, "currency").upper(), text(params, "kind", "any", _KINDS)
+    currency, kind = currency_in(params, market.feed.underlyings), text(params, "kind", "any", _KINDS)
     now, gone = market.now_ms(), market.faults.vanished
     listed = market.feed.of(None if currency == "ANY" else currency)
     return [wire.summary(each, now) for each in listed if kind in {"any", each.kind} and each.name not in gone]
@@ -198,7 +157,7 @@ def last_trades(market: Market, params: Params, *, by: str) -> dict[str, Any]:
         name: str | None = find(market, params).name
         families = [market.feed.listed[name].underlying]  # type: ignore[index]
     else:
-        currency = text(params, "currency").upper()
+        currency = currency_in(params, market.feed.underlyings)
         name, families = None, [u for u in market.feed.underlyings if currency in {"ANY", currency_of(u)}]
         if text(params, "kind", "any", _KINDS) not in {"any", "option"}:
             return {"trades": [], "has_more": False}
@@ -208,8 +167,8 @@ def last_trades(market: Market, params: Params, *, by: str) -> dict[str, Any]:
     first = text(params, "sorting", "asc" if timed else "desc", ("asc", "desc", "default")) == "asc"
     found: list[dict[str, Any]] = []
     for family in families:
-        own = (t for t in market.past.trades(family, start, end) if name is None or t["instrument_name"] == name)
-        found += itertools.islice(own, count + 1) if first else own
+        own = market.past.trades(family, start, end, newest_first=not first)
+        found += itertools.islice((t for t in own if name is None or t["instrument_name"] == name), count + 1)
     found.sort(key=lambda trade: (trade["timestamp"], trade["trade_seq"]), reverse=not first)
     return {"trades": found[:count], "has_more": len(found) > count}
 
@@ -234,7 +193,7 @@ def get_last_settlements(market: Market, params: Params, *, by: str) -> dict[str
         name: str | None = instrument
         families = [instrument.split("-")[0]]
     else:
-        name, currency = None, text(params, "currency").upper()
+        name, currency = None, currency_in(params, market.feed.underlyings)
         families = [u for u in market.feed.underlyings if currency in {"ANY", currency_of(u)}]
     found: list[dict[str, Any]] = []
     days_looked = 0

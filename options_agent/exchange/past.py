@@ -39,6 +39,9 @@ DVOL_RESOLUTIONS: Final = {
 }
 _TRADED: Final = ["instrument", "expiry", "bid", "ask", "mark", "bid_iv", "ask_iv", "mark_iv", "index", "forward"]
 _MOST_BARS: Final = 1_000
+_MOST_CANDLES: Final = 5_000
+#: Before it a source without a span of its own is not asked: the synthetic market began the day before.
+_OLDEST: Final = dt.datetime(2019, 1, 2, tzinfo=dt.UTC)
 
 #: Open time in milliseconds, open, high, low, close.
 Bar = tuple[int, float, float, float, float]
@@ -52,13 +55,23 @@ class Past:
         self._bucket = lru_cache(maxsize=2_048)(self._trades_of)
 
     def bars(self, underlying: str, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> list[Bar]:
-        """Open times (ms) and open, high, low, close of the index, gaps left out."""
+        """Open times (ms) and open, high, low, close of the index, gaps left out; the newest five thousand of a longer range."""
+        start = max(start, end - _MOST_CANDLES * step, self.oldest(underlying))
+        if start > end:
+            return []
         table = self._source.prices(underlying, start, end + step)
         return _bars(table, table["price"].to_numpy(), start, end, step)
 
+    def oldest(self, underlying: str) -> dt.datetime:
+        """Before it there is nothing."""
+        span = self._source.span(underlying)
+        return span[0].replace(hour=0, minute=0, second=0, microsecond=0) if span else _OLDEST
+
     def dvol(self, underlying: str, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> tuple[list[Bar], int | None]:
         """Volatility index bars in percent by open time, newest thousand, and where to go on (the end of an earlier range)."""
-        step = max(step, HOUR)
+        step, start = max(step, HOUR), max(start, self.oldest(underlying))
+        if start > end:
+            return [], None
         table = self._source.dvol(underlying, start, end + step)
         if not table.num_rows:
             return [], None
@@ -78,6 +91,9 @@ class Past:
 
     def funding(self, underlying: str, start: dt.datetime, end: dt.datetime) -> list[dict[str, Any]]:
         """Hourly funding: `interest_8h` stands for the eight hours to come of the source's rate, `interest_1h` is its eighth."""
+        start = max(start, self.oldest(underlying) + dt.timedelta(hours=9))
+        if start > end:
+            return []
         rates = self._source.funding(underlying, start - dt.timedelta(hours=9), end)
         if not rates.num_rows:
             return []
@@ -151,14 +167,16 @@ class Past:
             )
         return sorted(told, key=lambda row: row["instrument_name"])
 
-    def trades(self, underlying: str, start: dt.datetime, end: dt.datetime) -> Iterator[dict[str, Any]]:
-        """Option trades of [start, end], by time."""
-        at = dt.datetime.fromtimestamp(start.timestamp() // BUCKET.total_seconds() * BUCKET.total_seconds(), dt.UTC)
-        while at <= end:
-            for trade in self._bucket(underlying, at):
-                if ms(start) <= trade["timestamp"] <= ms(end):
+    def trades(self, underlying: str, start: dt.datetime, end: dt.datetime, *, newest_first: bool = False) -> Iterator[dict[str, Any]]:
+        """Option trades of [start, end], by time; made as they are taken, so that a few of a long range cost little."""
+        first, last = ms(max(start, self.oldest(underlying))), ms(end)
+        width = BUCKET // dt.timedelta(milliseconds=1)
+        buckets = range(first // width, last // width + 1)
+        for number in reversed(buckets) if newest_first else buckets:
+            bucket = self._bucket(underlying, dt.datetime.fromtimestamp(number * width / 1_000, dt.UTC))
+            for trade in reversed(bucket) if newest_first else bucket:
+                if first <= trade["timestamp"] <= last:
                     yield trade
-            at += BUCKET
 
     def _trades_of(self, underlying: str, at: dt.datetime) -> tuple[dict[str, Any], ...]:
         table = self._chain(underlying, at)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from options_agent.exchange.access import Grant
-    from options_agent.exchange.methods import Market, Params
+    from options_agent.exchange.methods import Market
+    from options_agent.exchange.parameters import Params
 
 
 @dataclass(frozen=True, slots=True)

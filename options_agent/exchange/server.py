@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from options_agent.exchange import channels, private, switches
+from options_agent.exchange import private, switches
 from options_agent.exchange.access import Access, Grant
 from options_agent.exchange.credits import Account
 from options_agent.exchange.errors import RpcError
@@ -28,12 +29,15 @@ from options_agent.exchange.methods import METHODS, Market
 from options_agent.exchange.past import Past
 from options_agent.exchange.pump import Pump
 from options_agent.exchange.session import Session, frame
+from options_agent.exchange.session_methods import SESSION_METHODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from options_agent.market.clock import Clock
     from options_agent.market.sources import Source
+
+log = logging.getLogger("options_agent.exchange")
 
 CONNECTIONS: Final = 32
 HTTP_LIFE_SECONDS: Final = 900.0
@@ -43,8 +47,6 @@ HISTORY: Final = frozenset(
     for name in METHODS
     if any(part in name for part in ("last_trades", "history", "historical", "chart", "delivery", "settlements", "index_data"))
 )
-_LEAST_HEARTBEAT: Final = 10.0
-_MOST_CHANNELS: Final = 500
 
 
 @dataclass(slots=True)
@@ -167,8 +169,7 @@ async def _http(box: Box, request: web.Request) -> web.StreamResponse:
             result = await _answer(box, call, box.account(grant.client if grant else payer), grant)
             reply, status = _reply(call, result, began), 200
         except RpcError as error:
-            box.errors[error.code] = box.errors.get(error.code, 0) + 1
-            reply, status = _reply(call, error, began), 400
+            reply, status = _failed(box, call, error, began), 400
         response = web.Response(body=orjson.dumps(reply), content_type="application/json", status=status)
         age = box._ages.setdefault(request.transport, time.monotonic()) if request.transport is not None else 0.0
         if time.monotonic() - age > HTTP_LIFE_SECONDS or (status == 400 and reply["error"]["code"] == 10028):
@@ -225,6 +226,16 @@ async def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant
     Raises:
         RpcError: whatever the exchange would say instead.
     """
+    try:
+        return await _paid(box, call, account, grant, session)
+    except RpcError:
+        raise
+    except Exception as error:  # a fault of the box or of what feeds it: told in the protocol, and the socket lives on
+        log.exception("%s failed", call.get("method"))
+        raise RpcError(11094, reason=str(error)) from error
+
+
+async def _paid(box: Box, call: dict[str, Any], account: Account, grant: Grant | None, session: Session | None) -> Any:
     method, params, faults = str(call.get("method")), dict(call.get("params") or {}), box.market.faults
     if faults.maintenance and method not in {"public/status", "public/test"}:
         raise RpcError(11051)
@@ -239,8 +250,8 @@ async def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant
         return reply
     if method.startswith("private/") and grant is None:
         raise RpcError(13009, reason="unauthorized")
-    if session is not None and (of_session := _SESSION_METHODS.get(method)):
-        return of_session(box, session, params)
+    if session is not None and (of_session := SESSION_METHODS.get(method)):
+        return of_session(box.pump, session, params)
     if method.startswith("private/") and grant is not None:
         return private.call(method, box.market, params, grant)
     if (answer := METHODS.get(method)) is None:
@@ -249,6 +260,11 @@ async def _answer(box: Box, call: dict[str, Any], account: Account, grant: Grant
         beside = dataclasses.replace(box.market, past=box.past)
         return await asyncio.get_running_loop().run_in_executor(box.historian, answer, beside, params)
     return answer(box.market, params)
+
+
+def _failed(box: Box, call: dict[str, Any], error: RpcError, began: int) -> dict[str, Any]:
+    box.errors[error.code] = box.errors.get(error.code, 0) + 1
+    return _reply(call, error, began)
 
 
 def _reply(call: dict[str, Any], result: Any, began: int) -> dict[str, Any]:
@@ -301,84 +317,10 @@ async def _serve(box: Box, session: Session, data: str | bytes) -> bool:
             grant = box.access.holder(str(token), box.market.feed.clock.seconds())
         reply = _reply(call, await _answer(box, call, session.account, grant, session), began)
     except RpcError as error:
-        box.errors[error.code] = box.errors.get(error.code, 0) + 1
-        reply = _reply(call, error, began)
+        reply = _failed(box, call, error, began)
     if not session.transport.is_closing():
         session.transport.write(frame(orjson.dumps(reply)))
     return bool(reply.get("error", {}).get("code") != 10028)
-
-
-def _subscribe(box: Box, session: Session, params: dict[str, Any]) -> list[str]:
-    names = params.get("channels")
-    if not isinstance(names, list):
-        raise RpcError(-32602, reason="value required", param="channels")
-    if len(names) > _MOST_CHANNELS:
-        raise RpcError(-32602, reason=f"at most {_MOST_CHANNELS} channels a call", param="channels")
-    taken = []
-    for name in names:
-        channel = channels.parse(str(name), box.market)
-        if channel is None:
-            continue
-        if channel.raw and session.grant is None:
-            raise RpcError(13778)
-        if name not in session.subscribed:
-            box.pump.subscribe(session, channel)
-        taken.append(name)
-    return taken
-
-
-def _unsubscribe(box: Box, session: Session, params: dict[str, Any]) -> list[str]:
-    names = params.get("channels")
-    if not isinstance(names, list):
-        raise RpcError(-32602, reason="value required", param="channels")
-    return [name for name in names if box.pump.unsubscribe(session, str(name))]
-
-
-def _unsubscribe_all(box: Box, session: Session, _params: dict[str, Any]) -> str:
-    for name in list(session.subscribed):
-        box.pump.unsubscribe(session, name)
-    return "ok"
-
-
-def _set_heartbeat(_box: Box, session: Session, params: dict[str, Any]) -> str:
-    try:
-        interval = float(params["interval"])
-    except (KeyError, TypeError, ValueError):
-        raise RpcError(-32602, reason="value required", param="interval") from None
-    if interval < _LEAST_HEARTBEAT:
-        raise RpcError(-32602, reason="value too low", param="interval")
-    session.heartbeat, session.beat_at, session.tested_at = interval, time.monotonic(), None
-    return "ok"
-
-
-def _disable_heartbeat(_box: Box, session: Session, _params: dict[str, Any]) -> str:
-    session.heartbeat, session.tested_at = 0.0, None
-    return "ok"
-
-
-def _test(box: Box, session: Session, params: dict[str, Any]) -> Any:
-    session.tested_at = None
-    return METHODS["public/test"](box.market, params)
-
-
-def _log_out(_box: Box, session: Session, _params: dict[str, Any]) -> str:
-    asyncio.get_running_loop().call_later(0.05, session.transport.close)
-    return "ok"
-
-
-#: Methods that are about the socket they come by.
-_SESSION_METHODS: Final = {
-    "public/subscribe": _subscribe,
-    "private/subscribe": _subscribe,
-    "public/unsubscribe": _unsubscribe,
-    "private/unsubscribe": _unsubscribe,
-    "public/unsubscribe_all": _unsubscribe_all,
-    "private/unsubscribe_all": _unsubscribe_all,
-    "public/set_heartbeat": _set_heartbeat,
-    "public/disable_heartbeat": _disable_heartbeat,
-    "public/test": _test,
-    "private/logout": _log_out,
-}
 
 
 @contextlib.contextmanager

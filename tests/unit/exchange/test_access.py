@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -33,6 +34,25 @@ def test_a_token_serves_until_its_end_and_its_refresh_token_gives_another_of_the
         assert code(lambda: access.holder(reply["access_token"], 1_000.0 + later)) == 13009
     renewed, _ = access.log_in({"grant_type": "refresh_token", "refresh_token": reply["refresh_token"]}, 1_000.0 + later)
     assert (renewed.client, renewed.scope) == ("box", "trade:read session:one")
+
+
+@pytest.mark.parametrize(
+    ("pair", "outcome"),
+    [(b"box:s", None), (b"box:t", 13004), (b"none:s", 13004), (b"box", 13004), (b"box:\xff", 13004), ("box:é".encode(), 13004)],
+)
+def test_a_header_of_id_and_secret_lets_in_for_a_request(pair: bytes, outcome: int | None) -> None:
+    access = Access({"box": "s"})
+    header = f"Basic {base64.b64encode(pair).decode()}"
+    request = ("GET", "/api/v2/private/get_positions", "")
+    if outcome is None:
+        assert access.holder_of_header(header, request, 0.0).client == "box"
+    else:
+        assert code(lambda: access.holder_of_header(header, request, 0.0)) == outcome
+
+
+@pytest.mark.parametrize("secret", ["é", "", None, 5, ["s"]])
+def test_a_secret_of_any_kind_is_only_wrong(secret: object) -> None:
+    assert code(lambda: Access({"box": "s"}).log_in({**SECRET, "client_secret": secret}, 0.0)) == 13004
 
 
 def test_a_refresh_token_is_no_access_token_and_an_expiry_can_be_asked_for() -> None:
