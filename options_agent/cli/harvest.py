@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import signal
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,7 +45,7 @@ def harvest_command(
 async def _harvest(settings: Settings, snapshots: int | None, *, quiet: bool) -> Harvested:
     from options_agent.cli.terminal import console_of
     from options_agent.lake.store import open_lake
-    from options_agent.market.deribit.harvester import harvest
+    from options_agent.market.deribit.harvester import first_grid_time, harvest
     from options_agent.market.deribit.market_time import clock_of, in_market_time
 
     clock = await clock_of(settings)
@@ -59,6 +60,10 @@ async def _harvest(settings: Settings, snapshots: int | None, *, quiet: bool) ->
             f"harvesting {', '.join(settings.underlyings)} from {settings.exchange_url} ({settings.network}) every "
             f"{settings.live_interval_minutes} min into {lake.root}/{lake.network}/raw as region {settings.region}, process {os.getpid()}",
             soft_wrap=True,
+        )
+        first = first_grid_time(clock.now(), dt.timedelta(minutes=settings.live_interval_minutes), past=snapshots is not None)
+        console.print(
+            f"the first snapshot is of {first:%Y-%m-%d %H:%M} UTC, it is now {clock.now():%H:%M:%S}    Ctrl-C ends it", soft_wrap=True
         )
 
     def told(taken: Taken) -> None:

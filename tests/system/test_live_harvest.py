@@ -157,16 +157,18 @@ def test_lost_changes_of_a_book_are_healed_from_a_snapshot(tmp_path: Path) -> No
 
 
 def test_testnet_and_mainnet_are_refused_by_their_answers(tmp_path: Path) -> None:
+    mainnets = {"client_id": "box", "client_secret": "of mainnet"}
     with running_box(tmp_path, speed=60, start=START) as box:
         settings = load_settings(
             home=tmp_path / "home",
             source="deribit",
             network="mainnet",
             underlyings=("BTC",),
-            deribit={"url": box.url, "backoff_seconds": 0.01, "sweep_seconds": 2.0},
+            deribit={"url": box.url, "backoff_seconds": 0.01, "sweep_seconds": 2.0, "mainnet": mainnets},
             _env_file=None,
         )
         done, told = asyncio.run(harvested(settings, snapshots=1))
+        assert box.stats()["errors"] == {}, "the key was not sent to a server of the other network"
     assert done.snapshots == 0
     assert "the server says it is testnet, this desk is set to mainnet" in str(told[0].cause)
     assert not (tmp_path / "home/lake/mainnet/raw/quotes").exists()

@@ -1,6 +1,7 @@
 """The series beside the chain, live: index prices as they come, and DVOL, funding and delivery prices as the exchange closes them.
 
-A harvester writes its own file of each day (`{region}.parquet`) whole, after reading back what it wrote before it was stopped.
+A harvester writes its own file of each day (`{region}.parquet`) whole, after reading back what it wrote before it was stopped. A series
+that the exchange does not have of a family (no perpetual, no volatility index) keeps none of the others from being written.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from options_agent.errors import ExchangeError
 from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
 from options_agent.lake.store import write_series
-from options_agent.market.deribit.history import dvol_table, funding_table, price_table
+from options_agent.market.deribit.history import delivery_table, dvol_table, funding_table, price_table
+from options_agent.market.deribit.replies import RefusalError, as_documented
 from options_agent.series import SERIES
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from options_agent.lake.layout import SeriesName
     from options_agent.lake.store import Lake
     from options_agent.market.deribit.http import Caller
 
-_HOUR: Final = dt.timedelta(hours=1)
+_DAY: Final = dt.timedelta(days=1)
 #: Hours of DVOL and funding that are asked for again: closed bars may come a little late.
 _LOOK_BACK: Final = dt.timedelta(hours=9)
 
@@ -38,7 +43,9 @@ class Beside:
     every: float
     _days: dict[tuple[SeriesName, str, dt.date], pa.Table] = field(default_factory=dict)
     _kept_at: dict[str, int] = field(default_factory=dict)
-    _hour: dict[str, dt.datetime] = field(default_factory=dict)
+    _asked: dict[tuple[str, str], dt.datetime] = field(default_factory=dict)
+    _delivered: dict[str, dt.datetime] = field(default_factory=dict)
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def hear_index(self, underlying: str, price: float, perpetual: float | None, ts: int) -> pa.Table | None:
         """An index price came in at `ts`; the rows to keep where they are due: it, and the middle of the perpetual's book."""
@@ -50,20 +57,49 @@ class Beside:
 
     async def keep(self, name: SeriesName, underlying: str, rows: pa.Table) -> None:
         """Add rows to their days' files of this region; rows that are there already stay as they are."""
-        await asyncio.to_thread(self._keep, name, underlying, rows)
+        async with self._writing:  # prices come from the socket and, of deliveries, from the hourly round: one at a time
+            await asyncio.to_thread(self._keep, name, underlying, rows)
 
-    async def hourly(self, caller: Caller, underlying: str, now: dt.datetime) -> None:
-        """Once an hour: the closed bars of DVOL, the funding, and after 08:00 the delivery price.
+    async def hourly(self, caller: Caller, underlying: str, now: dt.datetime) -> list[ExchangeError]:
+        """Once an hour: the closed bars of DVOL and the funding; the delivery price with the first snapshot after 08:00 UTC that has it.
 
-        Raises:
-            ExchangeError: the exchange did not answer; it is asked again with the next snapshot.
+        Returns:
+            What the exchange refused or left unanswered; each is asked for again with the next snapshot, or the next hour where it
+            was refused.
         """
+        failures: list[ExchangeError] = []
+        tables: dict[SeriesName, Callable[..., Awaitable[pa.Table]]] = {"dvol": dvol_table, "funding": funding_table}
         hour = now.replace(minute=0, second=0, microsecond=0)
-        if self._hour.get(underlying) == hour:
+        for name, table_of in tables.items():
+            if self._asked.get((name, underlying)) == hour:
+                continue
+            try:
+                with as_documented(f"the history of {name}", caller.url):
+                    told = await table_of(caller, underlying, now - _LOOK_BACK, now)
+                await self.keep(name, underlying, told)
+            except RefusalError as error:  # it has none, or not for us: asking with every snapshot would not change that
+                failures.append(error)
+            except ExchangeError as error:
+                failures.append(error)
+                continue
+            self._asked[name, underlying] = hour
+        try:
+            await self._deliveries(caller, underlying, now)
+        except ExchangeError as error:
+            failures.append(error)
+        return failures
+
+    async def _deliveries(self, caller: Caller, underlying: str, now: dt.datetime) -> None:
+        """The delivery prices of the last two days, until the newest that is due is among them."""
+        due = _last_delivery(now)
+        if self._delivered.get(underlying) == due:
             return
-        await self.keep("dvol", underlying, await dvol_table(caller, underlying, now - _LOOK_BACK, now))
-        await self.keep("funding", underlying, await funding_table(caller, underlying, now - _LOOK_BACK, now))
-        self._hour[underlying] = hour
+        with as_documented("public/get_delivery_prices", caller.url):
+            told = await delivery_table(caller, underlying, due - _DAY, due + dt.timedelta(microseconds=1))
+        if told.num_rows:
+            await self.keep("prices", underlying, told)
+        if due in told["ts"].to_pylist():
+            self._delivered[underlying] = due
 
     def _keep(self, name: SeriesName, underlying: str, rows: pa.Table) -> None:
         days = pc.cast(rows["ts"], pa.date32())
@@ -73,7 +109,8 @@ class Beside:
             before = self._days.get(key)
             if before is None:
                 before = self._written(*key)
-            fresh = own.filter(pc.invert(pc.is_in(own["ts"], before["ts"].combine_chunks())))
+            known = set(_keys(before.filter(pc.is_in(before["ts"], own["ts"].combine_chunks()))))
+            fresh = own.filter(pa.array([row not in known for row in _keys(own)], pa.bool_()))
             if fresh.num_rows or key not in self._days:
                 self._days[key] = pa.concat_tables([before, fresh]).combine_chunks()
                 write_series(self.lake, name, underlying, day, self._days[key], self.region)
@@ -86,6 +123,18 @@ class Beside:
         if data is None:
             return SERIES[name].empty_table()
         return pa.Table.from_arrays(from_bytes(data, place=self.lake.files.place(path)).columns, schema=SERIES[name])
+
+
+def _keys(rows: pa.Table) -> list[tuple[Any, ...]]:
+    """What a row of a series is known by: its time, and of prices its kind."""
+    names = [name for name in ("ts", "kind") if name in rows.column_names]
+    return list(zip(*(rows[name].to_pylist() for name in names), strict=True))
+
+
+def _last_delivery(now: dt.datetime) -> dt.datetime:
+    """The newest 08:00 UTC that is past."""
+    today = now.replace(hour=8, minute=0, second=0, microsecond=0)
+    return today if today <= now else today - _DAY
 
 
 def index_name_of(channel: str) -> str | None:

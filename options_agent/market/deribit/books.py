@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import ExchangeError
+from options_agent.market.deribit.replies import as_documented
 
 if TYPE_CHECKING:
     from options_agent.market.deribit.http import Caller
@@ -98,8 +99,9 @@ async def heal_book(caller: Caller, book: OrderBook, tries: int = 3) -> bool:
     for _ in range(tries):
         try:
             snapshot = await caller.call("public/get_order_book", {"instrument_name": book.instrument, "depth": 10_000})
+            with as_documented("public/get_order_book", caller.url):
+                if book.heal(snapshot):
+                    return True
         except ExchangeError:
             return False
-        if book.heal(snapshot):
-            return True
     return False

@@ -81,7 +81,7 @@ class LiveChain:
         """
         renewed = 0
         for data in summaries:
-            name = data.get("instrument_name", "")
+            name = str(data.get("instrument_name", ""))
             contract = self.contracts.get(name) or self._learn(name)
             if contract is None:
                 continue

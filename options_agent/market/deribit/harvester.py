@@ -1,7 +1,8 @@
 """The live harvester: a connection that is kept, and at every grid time a snapshot of each chain, written with how whole it is.
 
 The schedule and the long-running command call the same `harvest`: the one for a single snapshot, the other until it is stopped.
-Killed at any instant it loses the snapshot in flight and nothing else.
+Killed at any instant it loses the snapshot in flight and nothing else. A lake that cannot be written for a while costs the snapshots of
+that while, not the harvest.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from options_agent.errors import DataError, ExchangeError, OptionsAgentError
-from options_agent.lake.events import Event, record_event
+from options_agent.errors import DataError, ExchangeError, OptionsAgentError, StorageError
 from options_agent.lake.raw import snapshot_files
 from options_agent.market.clock import WALL
 from options_agent.market.deribit.beside import Beside, index_name_of, price_of
 from options_agent.market.deribit.books import OrderBook, heal_book
 from options_agent.market.deribit.chain import LiveChain, currency_of, index_of
 from options_agent.market.deribit.http import Caller
+from options_agent.market.deribit.journal import Journal
 from options_agent.market.deribit.link import Link
-from options_agent.market.deribit.replies import MAINTENANCE, RefusalError, contracts_of
+from options_agent.market.deribit.replies import INVALID_PARAMS, MAINTENANCE, RefusalError, as_documented, contracts_of
 from options_agent.market.deribit.sweep import Sweeper, Taken
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ async def harvest(
 
     Raises:
         SettingsError, DataError: the settings and the lake do not belong together.
-        StorageError: the lake cannot be written; what was written stays whole.
+        StorageError: the lake cannot be written at the start, or, with `snapshots`, at any time; what was written stays whole.
     """
     return await _Harvester(settings, lake, clock, stop or asyncio.Event(), told).run(snapshots)
 
@@ -94,8 +95,10 @@ class _Harvester:
     beside: Beside = field(init=False)
     caller: Caller = field(init=False)
     link: Link = field(init=False)
+    journal: Journal = field(init=False)
     _families: dict[str, str] = field(init=False)
     _listed_at: dt.datetime | None = None
+    _unlisted: dict[str, RefusalError] = field(default_factory=dict)
     _news: asyncio.Queue[tuple[dt.datetime, str, str]] = field(default_factory=asyncio.Queue)
     _connection_state: str = ""
     _writes: asyncio.Queue[tuple[str, str, Any]] = field(default_factory=asyncio.Queue)
@@ -105,6 +108,7 @@ class _Harvester:
     _healing: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.journal = Journal(self.lake, SOURCE, self.settings.region, self.clock)
         self.chain = LiveChain(self.settings.underlyings)
         self.beside = Beside(self.lake, self.settings.region, self.settings.deribit.prices_seconds)
         self.caller = Caller(self.settings, self.clock)
@@ -113,7 +117,8 @@ class _Harvester:
         self._books = {f"{u}-PERPETUAL": OrderBook(f"{u}-PERPETUAL") for u in self.settings.underlyings}
 
     async def run(self, snapshots: int | None) -> Harvested:
-        self._record("started", detail=f"network {self.settings.network}, {', '.join(self.settings.underlyings)}")
+        self.journal.record("started", detail=f"network {self.settings.network}, {', '.join(self.settings.underlyings)}")
+        self.journal.patient = snapshots is None
         async with self.caller:
             tasks = [asyncio.create_task(work) for work in (self._write_series(), self._follow_listing())]
             if self.settings.deribit.transport != "http":
@@ -127,14 +132,14 @@ class _Harvester:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 with contextlib.suppress(OptionsAgentError):
                     await self._flush_series()
-                    self._record("stopped")
+                    self.journal.record("stopped")
         self.done.connections = self.link.connections
         return self.done
 
     async def _snapshots(self, wanted: int | None, tasks: list[asyncio.Task[None]]) -> None:
         """Grid time after grid time. A task that died is a fault of ours: it ends the harvest with its error."""
         step = dt.timedelta(minutes=self.settings.live_interval_minutes)
-        at = _floor(self.clock.now(), step) if wanted else _floor(self.clock.now(), step) + step
+        at = first_grid_time(self.clock.now(), step, past=wanted is not None)
         taken = 0
         while not self.stop.is_set() and (wanted is None or taken < wanted):
             if not await self._until(at + dt.timedelta(seconds=self.settings.deribit.settle_seconds)):
@@ -161,87 +166,106 @@ class _Harvester:
     async def _take(self, at: dt.datetime) -> None:
         """The snapshots of one grid time, all families; each that cannot be had is a known miss."""
         sweeper = Sweeper(self.settings, self.clock, self.chain, self.caller, self.link)
-        present = {u: await asyncio.to_thread(self._present, u, at) for u in self.settings.underlyings}
+        served = set(self.settings.underlyings)
         for underlying in self.settings.underlyings:
-            if present[underlying]:  # started again within the same interval
-                continue
             try:
-                await self._listing_known()
+                if await asyncio.to_thread(self._present, underlying, at):  # started again within the same interval
+                    continue
+                await self._listing_known(underlying)
                 taken = await sweeper.take(self.lake, underlying, at)
             except ExchangeError as error:
                 self._note_refusal(error)
                 self._missed(at, self._why(error), underlying)
+                served.discard(underlying)
                 continue
             except DataError:
                 if not await asyncio.to_thread(self._present, underlying, at):
                     raise
                 continue  # another harvester of this very name was faster
+            except StorageError as error:
+                self.journal.bear(error)
+                self._missed(at, f"the lake cannot be written: {error.message}", underlying)
+                continue
             self._count(taken)
         if self.chain.learnt:
             self._relist.set()
-        with contextlib.suppress(ExchangeError):
-            for underlying in self.settings.underlyings:
-                await self.beside.hourly(self.caller, underlying, self.clock.now())
+        for underlying in sorted(served):  # of the others nothing is to be had now; the series look back
+            try:
+                for failure in await self.beside.hourly(self.caller, underlying, self.clock.now()):
+                    log.warning("series of %s: %s", underlying, failure)
+            except StorageError as error:
+                self.journal.bear(error)
         self._record_news()
-        self._record("alive")
+        self.journal.record("alive")
 
     def _count(self, taken: Taken) -> None:
         if self._in_maintenance:
             self._in_maintenance = False
-            self._record("maintenance_ended")
+            self.journal.record("maintenance_ended")
         self.done.snapshots += 1
         self.done.rows += taken.rows
         self.done.last[taken.underlying] = taken.snapshot
         if taken.missing:
             self.done.partial += 1
-            self._record("snapshot_partial", taken.underlying, f"{taken.snapshot.isoformat()} lacks {taken.missing}: {taken.cause}")
+            self.journal.record("snapshot_partial", taken.underlying, f"{taken.snapshot.isoformat()} lacks {taken.missing}: {taken.cause}")
         if self.told is not None:
             self.told(taken)
 
     def _missed(self, at: dt.datetime, why: str, underlying: str | None = None) -> None:
         for family in (underlying,) if underlying else self.settings.underlyings:
             self.done.missed += 1
-            self._record("snapshot_missed", family, f"{at.isoformat()}: {why}")
+            self.journal.record("snapshot_missed", family, f"{at.isoformat()}: {why}")
             if self.told is not None:
                 self.told(Taken(family, at, 0, 0, "none", 0.0, why))
 
     def _why(self, error: ExchangeError) -> str:
-        return "maintenance" if self._in_maintenance else f"{error.message}; socket: {self.link.cause}"
+        if self._in_maintenance:
+            return "maintenance"
+        return error.message if self.link.up.is_set() else f"{error.message}; socket: {self.link.cause}"
 
     def _note_refusal(self, error: ExchangeError) -> None:
         if isinstance(error, RefusalError):
             self.done.refused += 1
             if error.code == MAINTENANCE and not self._in_maintenance:
                 self._in_maintenance = True
-                self._record("maintenance_began", detail=error.message)
+                self.journal.record("maintenance_began", detail=error.message)
 
     def _present(self, underlying: str, at: dt.datetime) -> bool:
         files = snapshot_files(self.lake, underlying, at.date())
         return any(file.snapshot == at and file.source == SOURCE and file.region == self.settings.region for file in files)
 
     async def _opened(self, socket: Socket) -> None:
-        """What is done on a fresh socket: log in, heartbeats, the listing, every ticker and index, the perpetuals' books."""
+        """What is done on a fresh socket: log in, heartbeats, the listing, every ticker and index, the perpetuals' books.
+
+        An answer that needs no key comes first: of another network it ends the connection before a key was sent there.
+        """
         for book in self._books.values():
             book.sound = False
+        await socket.call("public/test")
         await socket.log_in()
         await socket.beat()
         await self._list_all()
+        had = [u for u in self.settings.underlyings if currency_of(u) not in self._unlisted]
         await socket.subscribe(
             [
                 *(f"ticker.{name}.agg2" for name in self.chain.contracts),
-                *(f"deribit_price_index.{name}" for name in self._families),
-                *(f"book.{name}.100ms" for name in self._books),
-                *sorted({f"instrument.state.option.{currency_of(u)}" for u in self.settings.underlyings}),
+                *(f"deribit_price_index.{index_of(u)}" for u in had),
+                *(f"book.{u}-PERPETUAL.100ms" for u in had),
+                *sorted({f"instrument.state.option.{currency_of(u)}" for u in had}),
                 "platform_state",
             ]
         )
 
-    async def _listing_known(self) -> None:
+    async def _listing_known(self, underlying: str) -> None:
         if self._listed_at is None:
             await self._list_all()
+        if (refused := self._unlisted.get(currency_of(underlying))) is not None:
+            raise refused
 
     async def _list_all(self) -> tuple[list[str], list[str]]:
         """Ask for the listing of every currency; returns the new and the gone contracts.
+
+        A currency that the exchange does not have is remembered as such, and costs the others nothing.
 
         Raises:
             ExchangeError: the exchange refused or did not answer.
@@ -249,14 +273,24 @@ class _Harvester:
         new: list[str] = []
         gone: list[str] = []
         for currency in sorted({currency_of(u) for u in self.settings.underlyings}):
-            listed = await self.caller.call("public/get_instruments", {"currency": currency, "kind": "option", "expired": False})
-            found = self.chain.list_contracts(currency, contracts_of(listed, place=f"{self.caller.url}/public/get_instruments"))
+            self._unlisted.pop(currency, None)
+            try:
+                listed = await self.caller.call("public/get_instruments", {"currency": currency, "kind": "option", "expired": False})
+            except RefusalError as error:
+                if error.code != INVALID_PARAMS:
+                    raise
+                self._unlisted[currency] = error
+                continue
+            place = f"{self.caller.url}/public/get_instruments"
+            with as_documented("public/get_instruments", place):
+                found = self.chain.list_contracts(currency, contracts_of(listed, place=place))
             new += found[0]
             gone += found[1]
         before = self.clock.now()
         exchange_ms = await self.caller.call("public/get_time")
         between = before + (self.clock.now() - before) / 2
-        self.done.clock_offset_seconds = round(exchange_ms / 1e3 - between.timestamp(), 3)
+        with as_documented("public/get_time", self.caller.url):
+            self.done.clock_offset_seconds = round(exchange_ms / 1e3 - between.timestamp(), 3)
         self._listed_at = self.clock.now()
         return new, gone
 
@@ -320,11 +354,17 @@ class _Harvester:
     def _record_news(self) -> None:
         while not self._news.empty():
             at, kind, detail = self._news.get_nowait()
-            self._record(kind, detail=detail, at=at)
+            self.journal.record(kind, detail=detail, at=at)
 
     async def _write_series(self) -> None:
         while True:
-            await self._write_one(await self._writes.get())
+            write = await self._writes.get()
+            try:
+                await self._write_one(write)
+            except StorageError as error:
+                self.journal.bear(error)
+                self._writes.put_nowait(write)
+                await self.clock.sleep(self.settings.deribit.backoff_most_seconds)
 
     async def _flush_series(self) -> None:
         while not self._writes.empty():
@@ -334,8 +374,10 @@ class _Harvester:
         name, underlying, rows = write
         await self.beside.keep(name, underlying, rows)  # type: ignore[arg-type]
 
-    def _record(self, kind: str, underlying: str | None = None, detail: str = "", at: dt.datetime | None = None) -> None:
-        record_event(self.lake, SOURCE, self.settings.region, Event(at or self.clock.now(), kind, underlying, detail))
+
+def first_grid_time(now: dt.datetime, step: dt.timedelta, *, past: bool) -> dt.datetime:
+    """The grid time a harvest that starts `now` begins with: the one just `past`, or the next."""
+    return _floor(now, step) if past else _floor(now, step) + step
 
 
 def _floor(at: dt.datetime, step: dt.timedelta) -> dt.datetime:

@@ -10,7 +10,7 @@ import orjson
 
 from options_agent.errors import ExchangeError
 from options_agent.market.deribit.pacing import Pacer
-from options_agent.market.deribit.replies import PASSING, TOO_MANY_REQUESTS, RefusalError, result_of
+from options_agent.market.deribit.replies import PASSING, TOO_MANY_REQUESTS, RefusalError, require_network, result_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -101,17 +101,5 @@ class Caller:
             raise ExchangeError(
                 f"the exchange answered status {status} and no JSON: {content[:60]!r}", place=place, remedy="it is tried again"
             ) from None
-        _require_network(self.settings.network, envelope, place)
+        require_network(self.settings.network, envelope, place)
         return result_of(envelope, place=place)
-
-
-def _require_network(network: str, envelope: object, place: str) -> None:
-    """Refuse an answer that says it is of the other network: prices of one are worthless for the other."""
-    says = envelope.get("testnet") if isinstance(envelope, dict) else None
-    if isinstance(says, bool) and says is not (network != "mainnet"):
-        whose = "testnet" if says else "mainnet"
-        raise ExchangeError(
-            f"the server says it is {whose}, this desk is set to {network}",
-            place=place,
-            remedy="set OPTIONS_AGENT_NETWORK and the URL to one network",
-        )

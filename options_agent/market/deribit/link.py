@@ -37,6 +37,8 @@ class Link:
     socket: Socket | None = None
     cause: str = "never connected"
     connections: int = 0
+    lost_at: int | None = None
+    """when the last connection ended, microseconds of market time"""
 
     async def keep(self) -> None:
         """Connect, and again whenever the connection ends, until cancelled."""
@@ -73,6 +75,8 @@ class Link:
                 self.pacer.drained(self.clock.seconds())
             raise
         finally:
+            if self.socket is not None:
+                self.lost_at = self.clock.now_us()
             self.up.clear()
             self.socket = None
 

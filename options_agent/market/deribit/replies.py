@@ -5,6 +5,7 @@ A missing side is null or 0.0 in the replies and null here; volatility is in per
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,12 @@ from options_agent.errors import DataError, ExchangeError
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Iterator
 
 TOO_MANY_REQUESTS: Final = 10028
 MAINTENANCE: Final = 11051
 NOT_FOUND: Final = 13020
+INVALID_PARAMS: Final = -32602
 #: Worth asking again: retry, the matching queue, maintenance' shadow, a time-out at the exchange.
 PASSING: Final = frozenset({10040, 10041, 10047, 13888})
 
@@ -57,6 +60,7 @@ _REMEDIES: Final = {
     MAINTENANCE: "the exchange is in maintenance: wait, the harvest goes on by itself",
     13004: "check the client id and secret of this network; mainnet's and testnet's keys differ",
     13009: "log in with a valid key of this network",
+    INVALID_PARAMS: "the exchange does not have what is asked for: check OPTIONS_AGENT_UNDERLYINGS",
     NOT_FOUND: "the instrument is not listed any more",
 }
 
@@ -66,15 +70,49 @@ def result_of(envelope: object, *, place: str) -> Any:
 
     Raises:
         RefusalError: it holds an error.
-        DataError: it is no reply of the exchange.
+        ExchangeError: it is no reply of the exchange: a proxy's page, for instance.
     """
-    if not isinstance(envelope, dict) or ("result" not in envelope and "error" not in envelope):
-        raise DataError(
+    error = envelope.get("error") if isinstance(envelope, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("code"), int):
+        raise RefusalError(error["code"], str(error.get("message", "")), error.get("data"), place=place)
+    if not isinstance(envelope, dict) or error or "result" not in envelope:
+        raise ExchangeError(
             f"not a JSON-RPC reply: {str(envelope)[:80]!r}", place=place, remedy="check that the URL is the exchange's (…/api/v2)"
         )
-    if error := envelope.get("error"):
-        raise RefusalError(int(error.get("code", 0)), str(error.get("message", "")), error.get("data"), place=place)
     return envelope["result"]
+
+
+def require_network(network: str, envelope: object, place: str) -> None:
+    """Refuse an answer that says it is of the other network: prices of one are worthless for the other.
+
+    Raises:
+        ExchangeError: its member `testnet` contradicts the setting.
+    """
+    says = envelope.get("testnet") if isinstance(envelope, dict) else None
+    if isinstance(says, bool) and says is not (network != "mainnet"):
+        whose = "testnet" if says else "mainnet"
+        raise ExchangeError(
+            f"the server says it is {whose}, this desk is set to {network}",
+            place=place,
+            remedy="set OPTIONS_AGENT_NETWORK and the URL to one network",
+        )
+
+
+@contextlib.contextmanager
+def as_documented(method: str, place: str) -> Iterator[None]:
+    """Read a result within this: one that is not as the exchange documents it is the exchange's failure, and ends no harvest.
+
+    Raises:
+        ExchangeError: a member is missing or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ExchangeError(
+            f"the answer to {method} is not as documented: {type(error).__name__} {error}",
+            place=place,
+            remedy="it is asked again; where it stays so, the exchange has changed the method",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +130,17 @@ def contracts_of(instruments: object, *, place: str) -> dict[str, Contract]:
     """The options in a reply of `get_instruments` that are of a form this desk knows, by name.
 
     Raises:
-        DataError: the reply is no list of instruments.
+        ExchangeError: the reply is no list of instruments.
     """
-    if not isinstance(instruments, list):
-        raise DataError("get_instruments gave no list", place=place)
+    if not isinstance(instruments, list) or not all(isinstance(each, dict) for each in instruments):
+        raise ExchangeError("get_instruments gave no list of instruments", place=place, remedy="it is asked again")
     found = {}
     for each in instruments:
         if each.get("kind") != "option" or not each.get("is_active", True):
             continue
         try:
             option = parse_name(each["instrument_name"])
-        except (DataError, KeyError):
+        except (DataError, KeyError, TypeError, AttributeError):
             continue
         if isinstance(option, Option):
             found[each["instrument_name"]] = Contract(

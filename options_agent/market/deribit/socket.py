@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from options_agent.errors import DataError, ExchangeError
-from options_agent.market.deribit.replies import result_of
+from options_agent.market.deribit.replies import as_documented, require_network, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,9 @@ class Socket:
         """Subscribe, a few hundred channels a call; returns those the exchange took."""
         taken: list[str] = []
         for first in range(0, len(channels), MOST_CHANNELS):
-            taken += await self.call("public/subscribe", {"channels": channels[first : first + MOST_CHANNELS]})
+            told = await self.call("public/subscribe", {"channels": channels[first : first + MOST_CHANNELS]})
+            with as_documented("public/subscribe", self.url):
+                taken += told
         return taken
 
     async def unsubscribe(self, channels: list[str]) -> None:
@@ -154,7 +156,9 @@ class Socket:
         try:
             await self._socket.send_str(orjson.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).decode())
             async with asyncio.timeout(self.settings.deribit.timeout_seconds):
-                return result_of(await answer, place=place)
+                envelope = await answer
+            require_network(self.settings.network, envelope, place)
+            return result_of(envelope, place=place)
         except (TimeoutError, ConnectionError, OSError) as error:
             raise ExchangeError(f"no answer to {method}: {type(error).__name__}", place=place, remedy="it is tried again") from None
         finally:
@@ -178,24 +182,21 @@ class Socket:
 
     def _take(self, data: str | bytes) -> None:
         try:
-            message = orjson.loads(data)
-            method = message.get("method")
-        except (orjson.JSONDecodeError, AttributeError):
+            self._sort(orjson.loads(data))
+        except (DataError, LookupError, TypeError, ValueError, AttributeError):  # one bad message must not cost the others
             self.spoilt += 1
-            return
+
+    def _sort(self, message: dict[str, Any]) -> None:
+        method = message.get("method")
         if method == "subscription":
             self.notifications += 1
-            params = message["params"]
-            try:
-                self.listener(params["channel"], params["data"])
-            except (DataError, KeyError, TypeError, ValueError):  # one bad message must not cost the others
-                self.spoilt += 1
+            self.listener(message["params"]["channel"], message["params"]["data"])
         elif method == "heartbeat":
             if message.get("params", {}).get("type") == "test_request":
                 task = asyncio.create_task(self._answer_test())
                 self._background.add(task)
                 task.add_done_callback(self._background.discard)
-        elif (answer := self._answers.get(message.get("id"))) is not None and not answer.done():
+        elif (answer := self._answers.get(message.get("id", 0))) is not None and not answer.done():
             answer.set_result(message)
 
     async def _answer_test(self) -> None:

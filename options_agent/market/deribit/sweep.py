@@ -16,7 +16,7 @@ from options_agent.errors import ExchangeError
 from options_agent.lake.raw import write_snapshot
 from options_agent.lake.sweeps import note_of, with_sweep
 from options_agent.market.deribit.chain import currency_of, index_of
-from options_agent.market.deribit.replies import NOT_FOUND, RefusalError
+from options_agent.market.deribit.replies import NOT_FOUND, RefusalError, as_documented
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +51,10 @@ class Taken:
 
 @dataclass(slots=True)
 class Sweeper:
-    """Takes the snapshots of one grid time. The summary of a currency is asked for once, for all its families."""
+    """Takes the snapshots of one grid time. The summary of a currency is asked for once, for all its families.
+
+    One that begins late (a schedule's run takes its time to start) has as long for its work as one that begins in time.
+    """
 
     settings: Settings
     clock: Clock
@@ -59,6 +62,10 @@ class Sweeper:
     caller: Caller
     link: Link
     _summed: dict[str, int] = field(default_factory=dict)
+    _begun: dt.datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._begun = self.clock.now()
 
     async def take(self, lake: Lake, underlying: str, at: dt.datetime) -> Taken:
         """Take, write and describe the snapshot of a family at a grid time.
@@ -68,15 +75,18 @@ class Sweeper:
             StorageError: it cannot be written.
         """
         started, limits = self.clock.now(), self.settings.deribit
-        since = self.clock.now_us() - round(limits.fresh_seconds * 1e6)
-        deadline = at + dt.timedelta(seconds=limits.sweep_seconds)
+        since = self.counts_from(at)
+        due = max(at, self._begun - dt.timedelta(seconds=limits.settle_seconds))
+        deadline = due + dt.timedelta(seconds=limits.sweep_seconds)
         socket = await self._heard(underlying, at, since, deadline)
         transport = "websocket" if socket else "http"
         failure = await self._ask(underlying, at, since, deadline, whole=limits.transport == "http" and not socket)
         if failure is not None and not socket:
-            raise failure  # rows heard before the connection was lost say nothing of this grid time
+            raise failure
         table = self.chain.table(underlying, at, heard_since=since, network=self.settings.network, region=self.settings.region)
         if table is None:
+            if not self.chain.expected(underlying, at):
+                raise ExchangeError(f"no option of {underlying} is listed", place=self.caller.url, remedy="check OPTIONS_AGENT_UNDERLYINGS")
             raise failure or ExchangeError(
                 f"no quote of {underlying} was heard", place=self.caller.url, remedy="it is tried again at the next grid time"
             )
@@ -92,11 +102,17 @@ class Sweeper:
         await asyncio.to_thread(write_snapshot, lake, table)
         return _taken(table, underlying, at)
 
+    def counts_from(self, at: dt.datetime) -> int:
+        """From when on rows count, microseconds: fresh ones, and none from before a connection that was lost before the grid time."""
+        fresh = self.clock.now_us() - round(self.settings.deribit.fresh_seconds * 1e6)
+        lost = self.link.lost_at
+        return max(fresh, lost) if lost is not None and lost < at.timestamp() * 1e6 else fresh
+
     async def _heard(self, underlying: str, at: dt.datetime, since: int, deadline: dt.datetime) -> bool:
         """Wait, not past half of the deadline, until the socket is up and has told every contract; whether it told any."""
         if self.settings.deribit.transport == "http":
             return False
-        patience = at + (deadline - at) / 2
+        patience = deadline - dt.timedelta(seconds=self.settings.deribit.sweep_seconds / 2)
         while self.clock.now() < patience and (not self.link.up.is_set() or self.chain.stale(underlying, at, since)):
             if self.link.up.is_set() and self.chain.stale(underlying, at, since) < len(self.chain.expected(underlying, at)) // 20:
                 break  # nearly all are there: the summary tells of the rest
@@ -116,8 +132,9 @@ class Sweeper:
             currency = currency_of(underlying)
             if currency not in self._summed:
                 told = await self.caller.call("public/get_book_summary_by_currency", {"currency": currency, "kind": "option"}, tries=2)
+                with as_documented("public/get_book_summary_by_currency", self.caller.url):
+                    self.chain.hear_summary(told, self.clock.now_us(), since)
                 self._summed[currency] = self.clock.now_us()
-                self.chain.hear_summary(told, self._summed[currency], since)
         except ExchangeError as error:
             return error
         return failure
@@ -126,7 +143,8 @@ class Sweeper:
         known = self.chain.index.get(underlying)
         if known is None or self.clock.now_us() - known[1] > self.settings.deribit.fresh_seconds * 1e6:
             told = await self.caller.call("public/get_index_price", {"index_name": index_of(underlying)}, tries=2)
-            self.chain.index[underlying] = (float(told["index_price"]), self.clock.now_us())
+            with as_documented("public/get_index_price", self.caller.url):
+                self.chain.index[underlying] = (float(told["index_price"]), self.clock.now_us())
 
     async def _tickers(self, underlying: str, at: dt.datetime, since: int, deadline: dt.datetime) -> ExchangeError | None:
         """Every contract's ticker, paced, until the deadline; returns the last failure, if any."""
@@ -139,7 +157,8 @@ class Sweeper:
                     return
                 try:
                     data = await self.caller.call("public/ticker", {"instrument_name": name}, tries=2)
-                    self.chain.hear_ticker(data, self.clock.now_us())
+                    with as_documented("public/ticker", self.caller.url):
+                        self.chain.hear_ticker(data, self.clock.now_us())
                 except RefusalError as error:
                     if error.code != NOT_FOUND:
                         failures.append(error)

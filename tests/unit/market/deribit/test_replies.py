@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from options_agent.errors import DataError
-from options_agent.market.deribit.replies import VALUES, RefusalError, contracts_of, result_of, summary_values, ticker_values
+from options_agent.errors import ExchangeError
+from options_agent.market.deribit.replies import (
+    VALUES,
+    RefusalError,
+    as_documented,
+    contracts_of,
+    require_network,
+    result_of,
+    summary_values,
+    ticker_values,
+)
 from tests.conftest import REPOSITORY
 
 RECORDED = REPOSITORY.parent / "shared" / "data" / "api_json" / "recorded"
@@ -92,5 +102,31 @@ def test_errors_are_told_apart_by_code() -> None:
         result_of({"error": {"code": 11051, "message": "system_maintenance"}}, place="x")
     assert refused.value.code == 11051
     assert "maintenance" in str(refused.value.remedy)
-    with pytest.raises(DataError, match="not a JSON-RPC reply"):
-        result_of(["nothing"], place="x")
+
+
+NO_REPLIES: list[object] = [
+    *[["nothing"], {}, None, "<html>", 5, {"message": "502"}],
+    *[{"error": "gone"}, {"error": {"message": "no code"}}, {"error": None, "id": 1}],
+]
+
+
+@pytest.mark.parametrize("page", NO_REPLIES)
+def test_what_is_no_reply_is_the_exchanges_failure_and_not_ours(page: object) -> None:
+    with pytest.raises(ExchangeError, match="not a JSON-RPC reply"):
+        result_of(page, place="x")
+
+
+def test_a_result_without_what_it_should_have_is_a_failure_too() -> None:
+    result: Any = {"price": None}
+    with (
+        pytest.raises(ExchangeError, match="the answer to public/get_index_price is not as documented"),
+        as_documented("public/get_index_price", "x"),
+    ):
+        float(result["index_price"])
+
+
+@pytest.mark.parametrize(("network", "testnet"), [("mainnet", True), ("testnet", False), ("synthetic", False)])
+def test_an_answer_of_another_network_is_refused(network: str, testnet: bool) -> None:
+    with pytest.raises(ExchangeError, match=f"this desk is set to {network}"):
+        require_network(network, {"result": 1, "testnet": testnet}, "x")
+    require_network(network, {"result": 1, "testnet": not testnet}, "x")
