@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from options_agent.alerts.notify import is_open
 from options_agent.alerts.region_watch import watch_regions
 from options_agent.lake.compaction import compact_raw_day
-from options_agent.lake.merging import merge_regions
+from options_agent.lake.merging import IN_TIME, merge_regions
 from options_agent.lake.store import open_lake, read_range, write_snapshot
 from options_agent.quality.judge import judge_day
 from options_agent.quality.regions import compare_regions
@@ -129,7 +129,8 @@ def test_rows_of_two_regions_are_not_quarantined_as_duplicates_and_readers_get_o
 
 
 SIDE = st.sampled_from([None, 0.01, 0.02])
-ROW = st.fixed_dictionaries({"known": st.integers(0, 3), "bid": SIDE, "ask": SIDE, "mark": SIDE})
+KNOWN = st.one_of(st.integers(0, 3), st.integers(IN_TIME, IN_TIME + 3))
+ROW = st.fixed_dictionaries({"known": KNOWN, "bid": SIDE, "ask": SIDE, "mark": SIDE})
 REGIONS = st.dictionaries(st.tuples(st.sampled_from("abcd"), st.sampled_from("xyz"), st.integers(0, 2)), ROW, min_size=1, max_size=30)
 
 
@@ -147,10 +148,10 @@ def of_regions(cells) -> pa.Table:
 
 
 def best(rows: list[dict]) -> dict:
-    """The rule of the merge, plainly: sides, mark, latest, then the first name."""
+    """The rule of the merge, plainly: sides, mark, in time, latest, then the first name."""
     sides = lambda row: (row["bid"] is not None) + (row["ask"] is not None)  # noqa: E731
     ordered = sorted(rows, key=lambda row: row["region"])
-    return max(ordered, key=lambda row: (sides(row), row["mark"] is not None, row["ts"]))
+    return max(ordered, key=lambda row: (sides(row), row["mark"] is not None, row["ts"] - row["snapshot"] <= IN_TIME, row["ts"]))
 
 
 def as_set(table: pa.Table) -> set:
