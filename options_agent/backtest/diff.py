@@ -13,7 +13,7 @@ from options_agent.backtest.metrics import daily_returns
 from options_agent.backtest.paired import correlation, growth_on_days, method, paired
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.trade_diff import KINDS, none, trade_diff
-from options_agent.backtest.uncertainty import CONFIDENCE, daily_sharpe, deflated, odds_above
+from options_agent.backtest.uncertainty import CONFIDENCE, deflated, odds_above, spread
 from options_agent.contracts import coin_of
 
 if TYPE_CHECKING:
@@ -231,8 +231,8 @@ def _figures(runs: Sequence[SavedRun], cuts: Mapping[str, Cut | None], among: Se
     for run in runs:
         part = parts[run.label]
         if part is not None:
-            spread = {c: _variance([r["metrics"] for r in among], c, part["metrics"]["days"]) for c in CURRENCIES}
-            part["deflated_sharpe"] = {c: odds_above(part["metrics"], c, len(among), spread[c]) for c in CURRENCIES}
+            looks, days = [r["metrics"] for r in among], part["metrics"]["days"]
+            part["deflated_sharpe"] = {c: odds_above(part["metrics"], c, len(among), spread(looks, c, days)) for c in CURRENCIES}
         found.append(
             {
                 "label": run.label,
@@ -259,12 +259,6 @@ def _figures(runs: Sequence[SavedRun], cuts: Mapping[str, Cut | None], among: Se
             }
         )
     return found
-
-
-def _variance(metrics: Sequence[Mapping[str, Any]], currency: str, days: float | None) -> float:
-    """Of daily Sharpe ratios over all runs looked at, each as far from 0 as it would lie by luck on so many days as are shared."""
-    known = [s * np.sqrt(m["days"] / days) for m in metrics if days and (s := daily_sharpe(m, currency)) is not None]
-    return float(np.var(known, ddof=1)) if len(known) > 1 else 0.0
 
 
 def _correlations(cuts: Mapping[str, Cut | None]) -> dict[str, Any]:

@@ -89,10 +89,19 @@ def deflated(reports: Sequence[Mapping[str, Any]], currency: str = "coin") -> di
     Returns:
         By run; without those that have no Sharpe ratio.
     """
-    known = [(r, s) for r in reports if (s := daily_sharpe(r["metrics"], currency)) is not None]
-    variance = float(np.var([s for _, s in known], ddof=1)) if len(known) > 1 else 0.0
-    odds = ((r["run"], odds_above(r["metrics"], currency, len(reports), variance)) for r, _ in known)
+    looks = [r["metrics"] for r in reports]
+    known = [r for r in reports if daily_sharpe(r["metrics"], currency) is not None]
+    odds = ((r["run"], odds_above(r["metrics"], currency, len(reports), spread(looks, currency, r["metrics"]["days"]))) for r in known)
     return {run: found for run, found in odds if found is not None}
+
+
+def spread(looks: Sequence[Mapping[str, Any]], currency: str, days: float | None) -> float:
+    """Variance of the daily Sharpe ratios of all looks, each brought to `days`: by luck alone it falls as one over them.
+
+    Without that, looks at a few weeks would make the luck of a whole year's run out to be theirs.
+    """
+    known = [s * math.sqrt(m["days"] / days) for m in looks if days and (s := daily_sharpe(m, currency)) is not None]
+    return float(np.var(known, ddof=1)) if len(known) > 1 else 0.0
 
 
 def above_luck(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

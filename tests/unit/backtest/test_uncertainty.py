@@ -291,6 +291,14 @@ def test_every_run_looked_at_deflates_the_others_those_without_a_number_too() ->
     alone, three = deflated(reports[:1]), deflated(reports)
     assert alone["0"] == odds_above(reports[0]["metrics"], "coin")
     assert three["0"] < alone["0"]
+    # looks at a month that lie as many standard errors from 0 as those at two hundred days add looks, and no other spread
+    further = math.sqrt(200 / 30) * math.sqrt((200 / 199) / (30 / 29))
+    month = [
+        {"run": f"m{n}", "metrics": r["metrics"] | {"days": 30.0, "sharpe_coin": s * further}}
+        for n, (r, s) in enumerate(zip(reports, sharpes, strict=True))
+    ]
+    again = [r | {"run": f"t{n}"} for n, r in enumerate(reports)]
+    assert deflated([*reports, *month])["0"] == pytest.approx(deflated([*reports, *again])["0"], rel=1e-12)
     unknown = {"run": "x", "metrics": {"sharpe_coin": None, "days": 3.0}}
     four = deflated([*reports, unknown])
     assert "x" not in four
