@@ -38,7 +38,7 @@ class FineTuning(dg.Config):
     """What to train on and from."""
 
     weeks: list[str] = Field(default=[], description="ISO weeks; all that are written by default")
-    label: Literal["expert", "hindsight"] = Field(default="expert", description="what an example answers with")
+    label: Literal["expert", "hindsight", "live"] = Field(default="expert", description="what an example answers with")
     base: str = Field(default="desk-rules", description="model to start from")
 
 
@@ -60,7 +60,7 @@ def fine_tuned_model(context: dg.AssetExecutionContext, config: FineTuning, desk
     ending = alarm_shutdowns(settings, (config.base,))
     tune = fine_tune(settings, config.weeks or None, label=config.label, base=config.base, progress=context.log.info)
     if tune.status != "succeeded":
-        raise dg.Failure(f"job {tune.job} {tune.status}: {tune.reason}", allow_retries=False)
+        raise dg.Failure(f"job {tune.job or tune.key} {tune.status}: {tune.reason}", allow_retries=False)
     return dg.MaterializeResult(
         metadata={
             "model": tune.model,

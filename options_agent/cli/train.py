@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 def train_command(
     weeks: Annotated[str | None, typer.Option(help="ISO weeks, 2026-W01,2026-W02 or 2026-W01:2026-W12; all by default")] = None,
-    label: Annotated[str, typer.Option(help="expert: what the rules did; hindsight: what was worth most 3 days later")] = "expert",
-    base: Annotated[str, typer.Option(help="model to start from; the embedded server tunes desk-rules")] = "desk-rules",
-    epochs: Annotated[int | None, typer.Option(help="passes over the data; the server's choice by default")] = None,
+    label: Annotated[
+        str, typer.Option(help="expert: what the rules did; hindsight: what was worth most 3 days later; live: what models did")
+    ] = "expert",
+    base: Annotated[
+        str, typer.Option(help="model to start from; the embedded server tunes desk-rules (trees) and desk-decoder (needs torch)")
+    ] = "desk-rules",
+    epochs: Annotated[int | None, typer.Option(min=1, help="passes over the data; the server's choice by default")] = None,
     cancel: Annotated[str | None, typer.Option(help="end this job (id or key) instead")] = None,
     list_jobs: Annotated[bool, typer.Option("--list", help="show every job and what came of it instead")] = False,
 ) -> None:
@@ -48,7 +52,7 @@ def train_command(
         settings, chosen, label=label, base=base, hyperparameters=parameters, progress=lambda said: console.print(said, markup=False)
     )
     if tune.status != "succeeded":
-        raise ServiceError(f"job {tune.job} {tune.status}: {tune.reason}", remedy="the same command tries again with a new job")
+        raise ServiceError(f"job {tune.job or tune.key} {tune.status}: {tune.reason}", remedy="the same command tries again with a new job")
     for name, said in (
         ("model", tune.model),
         ("data", f"{tune.examples:,} examples labelled {tune.label}, sha256 {tune.data_sha256[:12]}, {tune.datasheet}"),

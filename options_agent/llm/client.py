@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from options_agent.errors import OptionsAgentError, ServiceError
 from options_agent.llm.prices import Used, cost_usd, runs_here
 from options_agent.llm.spend import FAILED, SETTLED, Reservation, Settlement, reserve, settle
+from options_agent.llm.spend_watch import warn_once
 from options_agent.settings import without_password
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def complete(
         content, problem = _checked(text, schema)
     status = FAILED if problem else SETTLED
     settle(settings, reservation, Settlement(status, cost, used.tokens_in, used.tokens_out, seconds, text or problem))
+    warn_once(settings)
     if problem:
         raise AnswerError(f"{asked} gave no usable answer: {problem}", text=text, place=f"feature {feature}, call {reservation.call}")
     return Answer(reservation.call, text, content, asked, used.tokens_in, used.tokens_out, cost, seconds)
@@ -189,11 +191,12 @@ def _options(
         options["temperature"] = temperature
     if seed is not None:
         options["seed"] = seed
-    options["max_completion_tokens" if _is_openai(settings.language_model) else "max_tokens"] = max_tokens
+    options["max_completion_tokens" if is_openai(settings.language_model) else "max_tokens"] = max_tokens
     return options
 
 
-def _is_openai(chosen: LanguageModelSettings) -> bool:
+def is_openai(chosen: LanguageModelSettings) -> bool:
+    """Whether the server is OpenAI's own."""
     host = urlsplit(chosen.base_url or "").hostname or ""
     return host == "openai.com" or host.endswith(".openai.com")
 
@@ -240,6 +243,7 @@ def _settle_failure(settings: Settings, reservation: Reservation, error: Excepti
 
     cost = 0.0 if isinstance(error, APIStatusError) else reservation.usd
     settle(settings, reservation, Settlement(FAILED, cost, 0, 0, seconds, type(error).__name__))
+    warn_once(settings)
 
 
 def _told(error: Exception, settings: Settings, model: str) -> OptionsAgentError:

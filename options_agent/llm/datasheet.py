@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 LEAST_EXAMPLES: Final = 10  # what hosted fine-tuning accepts at least
 VALIDATION_SHARE: Final = 0.2
-#: A regime gives a week at most so many examples, the earliest; `training_sets` balances over weeks.
-MOST_A_REGIME: Final = 400
+#: A regime gives a week at most so many examples: so many at once, the rest hour by hour. `training_sets` balances over weeks.
+MOST_A_REGIME, MOST_AT_ONCE = 400, 100
 
 
 def leakage_checks(examples: Examples) -> dict[str, str]:
     """Every check for leaks by what it demands, and `passed` or what was found."""
     times = {split: [o["decided_at"] for o in examples.outcomes if o["split"] == split] for split in ("train", "validation")}
-    asked = [{_text(e["messages"][:-1]) for e in lines} for lines in (examples.train, examples.validation)]
-    both = [{_text(e) for e in lines} for lines in (examples.train, examples.validation)]
+    splits = (examples.train + examples.live_train, examples.validation + examples.live_validation)
+    asked = [{_text(e["messages"][:-1]) for e in lines} for lines in splits]
+    both = [{_text(e) for e in lines} for lines in splits]
     keys = [v["near_key"] for v in examples.values]
     began = min(times["validation"], default=None)
     early = [v for v in examples.values if v["split"] == "train" and v["hindsight_line"] is not None]
@@ -54,9 +55,11 @@ def datasheet_of(examples: Examples, week: str, prompt: Prompt, digest: str, inp
             "expert": "train.jsonl, validation.jsonl: the action the strategy's own rules took",
             "hindsight": "hindsight_*.jsonl: the action worth most, in coin at executable prices, over "
             f"{HORIZON.days} days or until expiry; known only then, for study and never for a claim of skill",
+            "live": "live_*.jsonl: the action a model took in a live (paper) book; what a model said, not what was right",
         },
         "near_duplicates": "same strategy, underlying, regime, action and shown state to a few digits; the earliest stays, over weeks",
-        "balance": f"at most {MOST_A_REGIME} examples a regime; over weeks see llm/training_sets.py",
+        "balance": f"at most {MOST_A_REGIME} examples a regime, {MOST_AT_ONCE} at once and the rest spread over the week; "
+        "over weeks see llm/training_sets.py",
         "leakage": leakage_checks(examples),
         "split": f"by time: the last {VALIDATION_SHARE:.0%} of the week is validation",
         "examples": {
@@ -67,6 +70,8 @@ def datasheet_of(examples: Examples, week: str, prompt: Prompt, digest: str, inp
             "hindsight_train": len(examples.hindsight_train),
             "hindsight_validation": len(examples.hindsight_validation),
             "hindsight_purged": examples.purged,
+            "live_train": len(examples.live_train),
+            "live_validation": len(examples.live_validation),
             "with_values": sum(v["values"] is not None for v in examples.values),
             "secrets_redacted": examples.redacted,
         },

@@ -47,6 +47,8 @@ _WHY: Final = {
 }
 #: Decisions that leave no choice: nothing to trade, or no capital to secure it.
 _NO_CHOICE: Final = ("no_expiry", "no_delta", "no_quote", "capital", "max_open", "not_quoted", "waiting")
+#: What a journal's decision names as its model where none was asked.
+_OWN_RULES: Final = ("", "rules", "rule-based")
 _STATE: Final = ("index", "dte", "delta", "bid", "ask", "mark_iv", "unrealised", "open_positions")
 
 
@@ -69,6 +71,8 @@ def build_week(settings: Settings, week: str) -> Receipt:
 def journal_decisions(settings: Settings) -> dict[str, list[Decision]]:
     """By book: the decisions its journal holds, made live (paper); what their actions were worth is not known here.
 
+    Those of a strategy's own rules are labelled `expert`, those of a model `live`.
+
     Raises:
         DataError: a journal is broken.
     """
@@ -87,6 +91,7 @@ def journal_decisions(settings: Settings) -> dict[str, list[Decision]]:
                     action=e["action"],
                     rationale=e["rationale"],
                     state={name: e["state"].get(name) for name in _STATE},
+                    label="expert" if e["model"] in _OWN_RULES else "live",
                 )
                 for e in entries
             ]

@@ -30,9 +30,15 @@ BASE: Final = "desk-rules"
 #: Metadata of a job by which it is found on the server when its id was not kept.
 KEY: Final = "options_agent_key"
 OVER: Final = ("succeeded", "failed", "cancelled")
+#: What a server says no with; others (busy, gone, broken) may be another answer the next time.
+REFUSED: Final = (400, 401, 403, 404, 413, 422)
 _POLL_SECONDS: Final = (0.2, 5.0)
 
 Status = Literal["submitting", "queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class RefusedError(ServiceError):
+    """The server understood and said no: the model cannot be tuned, the key is wrong, a file is not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +87,14 @@ def fine_tune(
 
     Args:
         weeks: ISO weeks to learn and hold out from; all that are written by default. The latest are held out.
-        label: `expert` (what the rules did) or `hindsight` (the best by value over the horizon).
-        base: the model to start from; the embedded server tunes `desk-rules`.
+        label: `expert` (what the rules did), `hindsight` (the best by value over the horizon) or `live` (what models did).
+        base: the model to start from; the embedded server tunes `desk-rules` (trees) and `desk-decoder` (a small transformer, needs torch).
         hyperparameters: `n_epochs`, `batch_size`, `learning_rate_multiplier`; the server's choice where absent.
         progress: called with each event's message, once.
 
     Raises:
         DataError: there is too little to learn from.
-        ServiceError: the server does not answer or refuses the job; a later call goes on where this one stopped.
+        ServiceError: the server does not answer; a later call goes on where this one stopped. A job it refuses is a failed one.
         StorageError: the state cannot be kept.
     """
     data = training_set(settings, weeks, label)
@@ -103,7 +109,11 @@ def fine_tune(
         return tune
     if tune.status in OVER:  # asked for again by hand: a new job, under the same name
         tune = replace(tune, status="submitting", job="", reason="", metrics={}, checkpoints=(), events_seen=0)
-    return _follow(settings, _submit(settings, tune, data), progress)
+    try:
+        submitted = _submit(settings, tune, data)
+    except RefusedError as error:  # asking again would change nothing
+        return _write(settings, replace(tune, status="failed", reason=error.message))
+    return _follow(settings, submitted, progress)
 
 
 def tunes(settings: Settings) -> list[Tune]:
@@ -262,6 +272,7 @@ def told(what: str) -> Iterator[None]:
             raise
         status = getattr(error, "status_code", None)
         said = f"HTTP {status}: {str(getattr(error, 'message', error))[:300]}" if status else type(error).__name__
-        raise ServiceError(
+        kind = RefusedError if status in REFUSED else ServiceError
+        raise kind(
             f"the server would not {what}: {said}", remedy="run it again: it goes on where it stopped, or look at LANGUAGE_MODEL__BASE_URL"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,9 +94,16 @@ def runs_here(settings: Settings) -> bool:
     return (urlsplit(url).hostname if url else "localhost") in {"localhost", "127.0.0.1", "::1"}
 
 
+@lru_cache
 def table_date() -> str:
-    """The kept table by the version that carries it."""
-    return f"genai-prices {version('genai-prices')}"
+    """The kept table by the version that carries it, and the newest change of a price it knows: it is at least as new as that."""
+    from genai_prices.data import providers
+
+    today = dt.datetime.now(dt.UTC).date()
+    prices = (p for provider in providers for m in provider.models if isinstance(m.prices, list) for p in m.prices)
+    starts = (getattr(p.constraint, "start_date", None) for p in prices)
+    newest = max((s for s in starts if s is not None and s <= today), default=None)
+    return f"genai-prices {version('genai-prices')}" + (f", with changes to {newest}" if newest else "")
 
 
 @lru_cache

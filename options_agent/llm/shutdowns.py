@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from options_agent.alerts.notify import close_alert, open_alert
-from options_agent.llm.client import openai_client
+from options_agent.errors import ServiceError
+from options_agent.llm.client import is_openai, openai_client
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +56,8 @@ def shutdowns(settings: Settings, models: Iterable[str] = ()) -> list[Shutdown]:
     """
     from options_agent.llm.fine_tuning import told
 
-    chosen = settings.language_model
-    hosted = "openai.com" in (chosen.base_url or "")
-    used = {chosen.model, *chosen.models.values(), *models}
-    found = [s for s in KNOWN if hosted and (not s.models or any(m.startswith(s.models) for m in used))]
+    used = _used(settings, models)
+    found = _known(settings, used)
     with told("list its models"):
         for model in openai_client(settings).models.list():
             ends = getattr(model, "shutdown_date", None)
@@ -67,16 +66,35 @@ def shutdowns(settings: Settings, models: Iterable[str] = ()) -> list[Shutdown]:
     return sorted(found, key=lambda s: (s.on, s.what))
 
 
+def _used(settings: Settings, models: Iterable[str]) -> set[str]:
+    return {settings.language_model.model, *settings.language_model.models.values(), *models}
+
+
+def _known(settings: Settings, used: set[str]) -> list[Shutdown]:
+    """Ends of the table that concern the desk: none where it speaks to another host."""
+    hosted = is_openai(settings.language_model)
+    return [s for s in KNOWN if hosted and (not s.models or any(m.startswith(s.models) for m in used))]
+
+
 def alarm_shutdowns(settings: Settings, models: Iterable[str] = (), *, now: dt.datetime | None = None) -> list[Shutdown]:
     """Open an alert for every end within `AHEAD` (a failure once it is past), close those no longer due; returns the due ones.
 
     Raises:
-        ServiceError: the server does not list its models.
+        ServiceError: the server does not list its models; the ends of the table are alarmed all the same.
         StorageError: the alerts' state cannot be kept.
     """
-    now = now or dt.datetime.now(dt.UTC)
+    now, used = now or dt.datetime.now(dt.UTC), _used(settings, models)
+    try:
+        ends = shutdowns(settings, used)
+    except ServiceError:
+        _alarm(settings, _known(settings, used), now)
+        raise
+    return _alarm(settings, ends, now)
+
+
+def _alarm(settings: Settings, ends: Iterable[Shutdown], now: dt.datetime) -> list[Shutdown]:
     due = []
-    for one in shutdowns(settings, models):
+    for one in ends:
         key, left = f"shutdown/{one.what}", one.on - now.date()
         if left > AHEAD:
             close_alert(key, f"{one.what} ends later now", f"On {one.on}.", settings, now=now)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from options_agent.errors import OptionsAgentError, StorageError
+from options_agent.errors import BudgetError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,10 +32,6 @@ GROUPS: Final = ("feature", "model", "prompt", "day")
 _LOCK: Final = 7_265_113
 TOTAL: Final = "all"
 _OPENING: Final = threading.Lock()
-
-
-class BudgetError(OptionsAgentError):
-    """A call that could pass a budget; it was not made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Training examples: a week of decisions as chat JSONL, with what came of them kept apart.
 
-An example holds what the desk knew at the decision and a choice: the rules' own (`expert`) or, in files of its own, the best by value over
-the horizon (`hindsight`). Values and outcomes, known only later, stand in other files and never in a message. Fine-tuning is not here.
+An example holds what the desk knew at the decision and a choice: the rules' own (`expert`) or, in files of their own, the best by value
+over the horizon (`hindsight`) and what a model chose in a live book (`live`). Values and outcomes, known only later, stand in other files
+and never in a message. Fine-tuning is not here.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import DataError
 from options_agent.lake.files import FileRecord, sha256_of
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, unchanged, write_receipt
-from options_agent.llm.datasheet import MOST_A_REGIME, VALIDATION_SHARE, datasheet_of, leakage_checks
+from options_agent.llm.datasheet import MOST_A_REGIME, MOST_AT_ONCE, VALIDATION_SHARE, datasheet_of, leakage_checks
 from options_agent.llm.drift import MUCH, SOME, drift
 from options_agent.llm.prompts import DECISION, Prompt, load_prompt, render
 from options_agent.llm.redaction import redact
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 
     from options_agent.lake.store import Lake
 
-TRAINING_VERSION: Final = 2
+TRAINING_VERSION: Final = 3
 STAGE: Final = "training"
 EVERYTHING: Final = "all"
 MOST_BYTES: Final = 512 * 1024 * 1024  # of one file, hosted fine-tuning
 #: What an example answers with, by policy; never mixed in one file.
-LABELS: Final = ("expert", "hindsight")
+LABELS: Final = ("expert", "hindsight", "live")
+_PREFIX: Final = {"expert": "", "hindsight": "hindsight_", "live": "live_"}
+_HOUR: Final = dt.timedelta(hours=1)
 
 #: Features a message may show, in the order shown, each with the digits that count as a difference. Two decisions whose
 #: shown state is the same to these digits are near-duplicates. Nothing known only later is in this list.
@@ -78,6 +82,7 @@ class Decision:
         at: when it was made; everything in `state` was known then.
         actions: what was allowed.
         action: what the policy chose; `rationale` in words.
+        label: whose choice it was, of `LABELS`: `expert` the strategy's own rules, `live` a model's.
         state: features by the names in `SHOWN`; absent or None where the policy had none.
         outcome_coin: profit of the trade it concerned, coin, known at `outcome_at` only; None where none is attached.
         values: coin by allowed action over the horizon, known at `known_at` only (`llm.values`); None where they are not known.
@@ -96,6 +101,7 @@ class Decision:
     outcome_at: dt.datetime | None = None
     values: Mapping[str, float] | None = None
     known_at: dt.datetime | None = None
+    label: str = "expert"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,8 @@ class Examples:
     values: tuple[dict[str, Any], ...] = ()
     hindsight_train: tuple[dict[str, Any], ...] = ()
     hindsight_validation: tuple[dict[str, Any], ...] = ()
+    live_train: tuple[dict[str, Any], ...] = ()
+    live_validation: tuple[dict[str, Any], ...] = ()
     capped: int = 0
     redacted: int = 0
     purged: int = 0
@@ -146,30 +154,23 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
     start, end = week_bounds(week)
     boundary = start + (end - start) * (1 - VALIDATION_SHARE)
     some = sorted((d for d in decisions if d.at < end), key=_order)
-    seen = {near_key(d) for d in some if d.at < start}
-    files: dict[str, list[dict[str, Any]]] = {f"{h}{split}": [] for h in ("", "hindsight_") for split in ("train", "validation")}
+    kept, duplicates, capped = _chosen(some, start)
+    files: dict[str, list[dict[str, Any]]] = {f"{p}{split}": [] for p in _PREFIX.values() for split in ("train", "validation")}
     outcomes: list[dict[str, Any]] = []
     values: list[dict[str, Any]] = []
-    regimes: Counter[str] = Counter()
-    duplicates = capped = redacted = purged = 0
-    for decision in (d for d in some if d.at >= start):
+    redacted = purged = 0
+    for decision in kept:
         key = near_key(decision)
-        if key in seen:
-            duplicates += 1
-            continue
-        seen.add(key)
-        if regimes[decision.regime] >= MOST_A_REGIME:
-            capped += 1
-            continue
-        regimes[decision.regime] += 1
         split = "train" if decision.at < boundary else "validation"
         question, answer, taken_out = chat_messages(decision, prompt)
         redacted += taken_out
-        files[split].append({"messages": [*question, answer]})
+        own = files[f"{_PREFIX[decision.label]}{split}"]
+        own.append({"messages": [*question, answer]})
         about = {
             "id": hashlib.sha256(f"{key} {decision.at.isoformat()}".encode()).hexdigest()[:24],
             "split": split,
-            "line": len(files[split]) - 1,
+            "label": decision.label,
+            "line": len(own) - 1,
             "decided_at": decision.at.isoformat(),
             "strategy": decision.strategy,
             "underlying": decision.underlying,
@@ -205,6 +206,36 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
         purged=purged,
         **{name: tuple(lines) for name, lines in files.items()},
     )
+
+
+def _chosen(some: Sequence[Decision], start: dt.datetime) -> tuple[list[Decision], int, int]:
+    """The decisions from `start` on that stay, how many were near-duplicates, and how many over the cap of their regime.
+
+    The cap grows with the week, so that no part of the week is left out and nothing that comes later decides what stays; of those of
+    an hour chance decides, by their keys.
+    """
+    seen = {near_key(d) for d in some if d.at < start}
+    kept: list[Decision] = []
+    given: Counter[str] = Counter()
+    duplicates = capped = 0
+    for hour, group in groupby((d for d in some if d.at >= start), key=lambda d: (d.at - start) // _HOUR):
+        most = MOST_AT_ONCE + (MOST_A_REGIME - MOST_AT_ONCE) * (hour + 1) // (7 * 24)
+        fresh: dict[str, Decision] = {}
+        for decision in group:
+            key = near_key(decision)
+            if key in seen:
+                duplicates += 1
+                continue
+            seen.add(key)
+            fresh[key] = decision
+        for key in sorted(fresh):
+            given[fresh[key].regime] += 1
+            if given[fresh[key].regime] > most:
+                given[fresh[key].regime] -= 1
+                capped += 1
+                fresh.pop(key)
+        kept += fresh.values()
+    return kept, duplicates, capped
 
 
 def best_action(decision: Decision) -> str:
@@ -287,6 +318,7 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
         "outcomes": sum(o["outcome_coin"] is not None for o in examples.outcomes),
         "duplicates": examples.duplicates,
         "hindsight": len(examples.hindsight_train) + len(examples.hindsight_validation),
+        "live": len(examples.live_train) + len(examples.live_validation),
     }
     receipt = Receipt(STAGE, EVERYTHING, week, mark, counts, tuple(records), datasheet)
     write_receipt(lake, receipt)
@@ -303,6 +335,8 @@ def _chat(examples: Examples) -> tuple[tuple[str, Sequence[dict[str, Any]]], ...
         ("validation", examples.validation),
         ("hindsight_train", examples.hindsight_train),
         ("hindsight_validation", examples.hindsight_validation),
+        ("live_train", examples.live_train),
+        ("live_validation", examples.live_validation),
     )
 
 
@@ -356,7 +390,7 @@ def near_key(decision: Decision) -> str:
 
 
 def _order(decision: Decision) -> tuple[object, ...]:
-    return decision.at, decision.underlying, decision.strategy, decision.action
+    return decision.at, decision.underlying, decision.strategy, decision.action, decision.label
 
 
 def _line(example: object) -> str:

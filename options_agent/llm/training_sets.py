@@ -88,10 +88,12 @@ def training_set(settings: Settings, weeks: Sequence[str] | None, label: str) ->
 
 def _rows(lake: Any, week: str, label: str) -> list[dict[str, Any]]:
     folder = f"training/week={week}"
-    prefix = "" if label == "expert" else "hindsight_"
-    lines = {split: lake.files.read(f"{folder}/{prefix}{split}.jsonl").decode().splitlines() for split in ("train", "validation")}
+    prefix = "" if label == "expert" else f"{label}_"
     about = [json.loads(line) for line in lake.files.read(f"{folder}/values.jsonl").decode().splitlines()]
-    place = "line" if label == "expert" else "hindsight_line"
+    place = "hindsight_line" if label == "hindsight" else "line"
+    about = [row for row in about if row[place] is not None and (label == "hindsight" or row.get("label", "expert") == label)]
+    names = {row["split"] for row in about}
+    lines = {split: lake.files.read(f"{folder}/{prefix}{split}.jsonl").decode().splitlines() for split in names}
     return [
         {
             "week": week,
@@ -104,7 +106,6 @@ def _rows(lake: Any, week: str, label: str) -> list[dict[str, Any]]:
             "line": lines[row["split"]][row[place]],
         }
         for row in about
-        if row[place] is not None
     ]
 
 

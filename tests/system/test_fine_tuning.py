@@ -13,11 +13,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from openai import OpenAI
 
 from options_agent.alerts.state import AlertState
 from options_agent.durable import write_json
-from options_agent.errors import SettingsError
+from options_agent.errors import ServiceError, SettingsError
 from options_agent.lake.store import open_lake
+from options_agent.llm import shutdowns
 from options_agent.llm.client import openai_client
 from options_agent.llm.fine_tuning import cancel, fine_tune, tunes
 from options_agent.llm.shutdowns import alarm_shutdowns
@@ -85,6 +87,14 @@ def test_a_job_that_fails_and_one_that_is_cancelled_say_why_and_can_be_tried_aga
         cancel(settings, "ftjob-none")
 
 
+def test_a_job_the_server_refuses_is_a_failed_one_with_its_reason(settings: Settings) -> None:
+    write_weeks(settings)
+    refused = fine_tune(settings, base="desk-hold")
+    assert (refused.status, refused.job) == ("failed", "")
+    assert "desk-hold is not available for fine-tuning" in refused.reason
+    assert tunes(settings) == [refused]
+
+
 def test_a_killed_follower_finds_its_job_again(settings: Settings) -> None:
     write_weeks(settings)
     code = "from options_agent.settings import load_settings\nfrom options_agent.llm.fine_tuning import fine_tune\n"
@@ -111,3 +121,15 @@ def test_a_models_end_is_alarmed_sixty_days_ahead(settings: Settings) -> None:
     due = alarm_shutdowns(settings, ("desk-rules",), now=today)
     assert [d.models for d in due] == [("desk-rules",)]
     assert [a.key for a in AlertState(settings.state_dir).open_alerts()] == ["shutdown/model desk-rules"]
+
+
+def test_known_ends_of_a_hosted_offer_are_alarmed_although_its_server_is_away(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosted = settings.language_model.model_copy(update={"base_url": "https://api.openai.com/v1", "model": "gpt-4o-mini"})
+    desk = settings.model_copy(update={"language_model": hosted})
+    away = OpenAI(base_url="http://127.0.0.1:9/v1", api_key="none", max_retries=0)
+    monkeypatch.setattr(shutdowns, "openai_client", lambda _: away)
+    for today, due in ((dt.datetime(2026, 11, 6, tzinfo=dt.UTC), []), (dt.datetime(2026, 11, 20, tzinfo=dt.UTC), ["OpenAI's", "gpt-4o"])):
+        with pytest.raises(ServiceError, match="list its models"):
+            alarm_shutdowns(desk, now=today)
+        said = [a.key.removeprefix("shutdown/").split()[0] for a in AlertState(desk.state_dir).open_alerts()]
+        assert sorted(said) == due

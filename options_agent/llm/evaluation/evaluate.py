@@ -18,12 +18,14 @@ from options_agent.llm.evaluation.scores import Answered, Difference, HeldOut, S
 from options_agent.llm.fine_tuning import tunes
 from options_agent.llm.prompts import DECISION, load_prompt
 from options_agent.llm.registry import prompt_in_use, record_result, version_of
+from options_agent.llm.training import week_bounds
 from options_agent.tracking.server import experiment_id, mlflow_of, server_reachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from options_agent.llm.fine_tuning import Tune
     from options_agent.llm.prompts import Prompt
     from options_agent.settings import Settings
 
@@ -81,7 +83,7 @@ def evaluate(
         most: decisions at most, evenly spread; all by default.
 
     Raises:
-        DataError: no held-out decision has values, or no week is known.
+        DataError: no held-out decision has values, no week is known, or a model was trained on one of them or a later one.
         SettingsError, ServiceError, BudgetError: as `complete`.
     """
     say = progress or (lambda _: None)
@@ -94,6 +96,7 @@ def evaluate(
     asked = list(dict.fromkeys([RULES, HOLD, *(models or [BASE, champion, *([newest.model] if newest else [])])]))
     if champion not in asked:
         asked.append(champion)
+    _refuse_seen(trained, asked, chosen)
     prompt, version = _prompt(prompt_version, settings)
     decisions = held_out_decisions(settings, chosen)
     if most is not None and len(decisions) > most:
@@ -154,6 +157,23 @@ def newest_evaluation(settings: Settings) -> dict[str, Any] | None:
     """The content of the evaluation written last; None where there is none."""
     found = [json.loads(p.read_text(encoding="utf-8")) for p in _folder(settings).glob("*.json")]
     return max(found, key=lambda e: int(e["at"]), default=None)
+
+
+def _refuse_seen(trained: Sequence[Tune], asked: Sequence[str], weeks: Sequence[str]) -> None:
+    """A model is judged on weeks after all it learnt from, whoever named them.
+
+    Raises:
+        DataError: one was trained on one of the weeks, or on a later one.
+    """
+    first = min((week_bounds(week)[0] for week in weeks), default=None)
+    for model in asked:
+        # a checkpoint's name begins with its model's
+        last = next((max(t.weeks) for t in trained if t.weeks and (model == t.model or model.startswith(f"{t.model}:"))), None)
+        if first is not None and last is not None and first <= week_bounds(last)[0]:
+            raise DataError(
+                f"{model} was trained on weeks up to {last}: {', '.join(weeks)} are not held out from it",
+                remedy=f"--week later than {last}, or models trained on earlier weeks",
+            )
 
 
 def _prompt(which: str | None, settings: Settings) -> tuple[Prompt, str]:

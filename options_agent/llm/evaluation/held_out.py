@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from options_agent.backtest.runner import current_reports
 from options_agent.errors import DataError
-from options_agent.llm.decisions import decisions_of
+from options_agent.llm.decisions import decisions_of, journal_decisions
 from options_agent.llm.evaluation.scores import HeldOut
 from options_agent.llm.training import chat_messages, near_key, week_bounds
 
@@ -30,7 +30,8 @@ def held_out_decisions(settings: Settings, weeks: Sequence[str]) -> list[Decisio
         raise DataError("no held-out weeks are named", remedy="train first (`options-agent train`), or name weeks")
     first = min(start for start, _ in spans)
     every = [d for report in current_reports(settings) if report["status"] == "ok" for d in decisions_of(report, settings)]
-    seen = {near_key(d) for d in every if d.at < first}
+    live = [d for some in journal_decisions(settings).values() for d in some]  # models learn from them, too
+    seen = {near_key(d) for d in [*every, *live] if d.at < first}
     found = []
     for decision in sorted(every, key=lambda d: (d.at, d.underlying, d.strategy, d.action)):
         key = near_key(decision)

@@ -15,8 +15,8 @@ import numpy as np
 
 from options_agent.backtest.engine import run_backtest
 from options_agent.durable import write_bytes, write_json
-from options_agent.errors import DataError, SettingsError
-from options_agent.llm.spend import TOTAL, BudgetError, spent
+from options_agent.errors import BudgetError, DataError, SettingsError
+from options_agent.llm.spend import TOTAL, spent
 from options_agent.research.attribution.book import attribute, shares
 from options_agent.research.studies import ledger
 from options_agent.research.studies.declaration import folder_of, load

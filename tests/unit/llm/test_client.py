@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from options_agent.errors import ServiceError
+from options_agent.alerts.state import AlertState
+from options_agent.errors import BudgetError, ServiceError
 from options_agent.llm.client import AnswerError, complete
 from options_agent.llm.prices import UnknownPriceError
-from options_agent.llm.spend import BudgetError, spent, untraced
+from options_agent.llm.spend import spent, untraced
 from options_agent.settings import Settings, load_settings
 
 SCHEMA = {"type": "object", "properties": {"action": {"enum": ["hold", "close"]}}, "required": ["action"], "additionalProperties": False}
@@ -138,6 +139,16 @@ def test_what_may_not_be_paid_for_is_not_asked(tmp_path: Path) -> None:
         with pytest.raises(BudgetError):
             complete(desk(tmp_path, url, budgets={"study": 0.0001}), "study", ASKED, max_tokens=1_000)
     assert seen == []
+
+
+def test_the_call_that_takes_a_budget_to_four_fifths_opens_the_alert(tmp_path: Path) -> None:
+    with provider(lambda _: chat('{"action": "hold"}')) as (url, _):
+        price = complete(desk(tmp_path / "other", url), "study", ASKED).cost_usd
+        settings = desk(tmp_path, url, budgets={"study": 1.9 * price, "evaluation": 1.0})
+        complete(settings, "study", ASKED, max_tokens=10)
+        assert not AlertState(settings.state_dir).open_alerts()
+        complete(settings, "study", ASKED, max_tokens=10)
+    assert [a.key for a in AlertState(settings.state_dir).open_alerts()] == ["spend/study"]
 
 
 def test_a_key_that_comes_back_in_an_answer_is_kept_nowhere(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from options_agent.journal.entries import journal_path, write_entry
 from options_agent.lake.store import open_lake
 from options_agent.llm.decisions import build_week, journal_decisions
+from options_agent.llm.training_sets import training_set
 from options_agent.settings import load_settings
 
 
@@ -28,8 +29,8 @@ def test_a_journals_decisions_are_examples_of_their_week(tmp_path: Path) -> None
             action="hold" if n % 3 else "close",
             rationale="So it is.",
             state={"dte": 5.0, "unrealised": n / 10, "bid": 0.004},
-            model="desk-rules",
-            prompt="decision@1",
+            model="rule-based",
+            prompt="",
         )
     write_entry(path, "note", start, text="nothing to learn from")
     assert len(journal_decisions(settings)["calls-BTC"]) == 16
@@ -39,3 +40,31 @@ def test_a_journals_decisions_are_examples_of_their_week(tmp_path: Path) -> None
     assert "Allowed actions: hold, close" in line["messages"][1]["content"]
     assert json.loads(line["messages"][2]["content"])["action"] == "close"
     assert any("journal calls-BTC: 14 decisions" in i for i in receipt.details["inputs"])
+
+
+def test_what_a_model_chose_is_no_experts_label(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, _env_file=None)
+    start = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
+    for book, model in (("rules-BTC", "rule-based"), ("asked-BTC", "ft:desk-rules:desk::abc")):
+        for n in range(12):
+            state = {"dte": 5.0 + (model == "rule-based"), "unrealised": n / 5}
+            about = {"strategy": "covered_call", "underlying": "BTC", "regime": "bull-calm", "rules": "Sell a call.", "rationale": "So."}
+            choice = {
+                "actions": ["hold", "close"],
+                "action": "hold" if n % 3 else "close",
+                "state": state,
+                "model": model,
+                "prompt": "decision@1",
+            }
+            write_entry(journal_path(settings, book), "decision", start + dt.timedelta(hours=8 * n), **about, **choice)
+    receipt = build_week(settings, "2026-W10")
+    assert (receipt.counts["train"], receipt.counts["live"]) == (12, 12)
+    folder = "training/week=2026-W10"
+    files = {name: open_lake(settings).files.read(f"{folder}/{name}.jsonl").decode() for name in ("train", "live_train")}
+    assert "days to expiry: 6" in files["train"]
+    assert "days to expiry: 5" not in files["train"]
+    assert "days to expiry: 6" not in files["live_train"]
+    assert {label: training_set(settings, None, label).train.decode() for label in ("expert", "live")} == {
+        "expert": files["train"],
+        "live": files["live_train"],
+    }

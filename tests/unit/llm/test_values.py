@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import json
 import math
+from collections import Counter
 
 import pytest
 
@@ -85,12 +86,28 @@ def test_labels_known_only_after_validation_began_are_left_out_of_train() -> Non
     )
 
 
-def test_what_stood_in_an_earlier_week_is_a_duplicate_and_a_regime_is_capped() -> None:
+def test_what_stood_in_an_earlier_week_is_a_duplicate() -> None:
     again = decision(1, 0.1)
     former = dataclasses.replace(again, at=again.at - dt.timedelta(days=7))
     assert build_examples([former, again], WEEK, load_prompt()).duplicates == 1
-    many = [decision(n / 10, 0.1, state={"index": 100.0 * n}) for n in range(MOST_A_REGIME + 7)]
-    assert build_examples(many, WEEK, load_prompt()).capped == 7
+
+
+def test_a_regime_is_capped_over_the_whole_week_and_by_nothing_that_comes_later() -> None:
+    every = [decision(6 * step + 1, 0.1, state={"index": 100.0 * (40 * step + n)}) for step in range(28) for n in range(40)]
+    whole = build_examples(every, WEEK, load_prompt())
+    given = len(whole.train) + len(whole.validation)
+    assert 0.95 * MOST_A_REGIME <= given <= MOST_A_REGIME
+    assert whole.capped == len(every) - given
+    assert len(whole.validation) >= 50
+    days = Counter(o["decided_at"][:10] for o in whole.outcomes)
+    assert len(days) == 7
+    assert min(days.values()) >= 40
+    cut = MONDAY + dt.timedelta(days=3)
+    changed = [d if d.at < cut else dataclasses.replace(d, state={"index": 1e6 + d.state["index"]}) for d in every]  # type: ignore[operator]
+    other = build_examples(changed, WEEK, load_prompt())
+    past = sum(o["decided_at"] < cut.isoformat() for o in whole.outcomes)
+    assert other.train[:past] == whole.train[:past]
+    assert other.train != whole.train
 
 
 def test_drift_is_none_for_the_same_and_by_the_formula_for_others() -> None:
