@@ -37,11 +37,13 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULT = REPOSITORY / "benchmarks" / "results" / "storage.json"
 REPEATS = 7
-#: Name, folder, first and last instant. Full chains of BTC; the tardis chains have no bid and ask prices.
-WORLDS = {
-    "hourly chain of a day (tardis, 2024-09-01)": ("tardis_hourly", dt.datetime(2024, 9, 1), dt.datetime(2024, 9, 2)),  # noqa: DTZ001 - compared with naive ones
-    "6-hourly chains of a month (2026-01)": ("deribit_6h_2026", dt.datetime(2026, 1, 1), dt.datetime(2026, 2, 1)),  # noqa: DTZ001 - compared with naive ones
-    "live book summaries, 1 to 3 a day (2025-12)": ("samples/book_summary_15min", dt.datetime(2025, 12, 1), dt.datetime(2026, 1, 1)),  # noqa: DTZ001 - compared with naive ones
+#: Name, folder, family, first and last day (the last one exclusive). The tardis chains have no bid and ask prices.
+WORLDS: dict[str, tuple[str, str, dt.date, dt.date]] = {
+    "BTC, hourly chain of a day (tardis, 2024-09-01)": ("tardis_hourly", "BTC", dt.date(2024, 9, 1), dt.date(2024, 9, 2)),
+    "BTC, 6-hourly chains of a month (2026-01)": ("deribit_6h_2026", "BTC", dt.date(2026, 1, 1), dt.date(2026, 2, 1)),
+    "ETH, 6-hourly chains of a month (2026-04)": ("deribit_6h_2026", "ETH", dt.date(2026, 4, 1), dt.date(2026, 5, 1)),
+    "BTC, live book summaries, 1 to 3 a day (2025-12)": ("samples/book_summary_15min", "BTC", dt.date(2025, 12, 1), dt.date(2026, 1, 1)),
+    "XRP_USDC, live book summaries (2025-12)": ("samples/book_summary_15min", "XRP_USDC", dt.date(2025, 12, 1), dt.date(2026, 1, 1)),
 }
 
 Form = tuple[str, list[pa.Table], "Callable[[pa.Table], bytes]", "Callable[[bytes], object]"]
@@ -74,8 +76,8 @@ def read_parquet(data: bytes) -> object:
 
 
 def read_day(data: bytes) -> object:
-    """A day of ours as readers get it: decoded and in time order."""
-    return encoding.in_time_order(encoding.from_bytes(data, place="bench"))
+    """A day of ours as readers get it: all columns, decoded and in time order."""
+    return encoding.from_bytes(data, place="bench", in_time=True)
 
 
 def forms(snapshots: list[pa.Table], clean: list[pa.Table]) -> list[Form]:
@@ -134,11 +136,12 @@ def main() -> None:
     folder = Path(os.environ.get("OPTIONS_AGENT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
         sys.exit(f"the recorded data is absent (looked in {folder}; set OPTIONS_AGENT_TEST_DATA)")
-    console, quality = Console(), load_settings(_env_file=None).quality
+    console, quality = Console(width=120), load_settings(_env_file=None).quality
     result: dict[str, Any] = {"python": platform.python_version(), "pyarrow": pa.__version__, "worlds": {}}
-    for name, (where, first, last) in WORLDS.items():
+    for name, (where, family, first, last) in WORLDS.items():
         source = RecordedSource(RecordedSettings(path=folder / where), network="mainnet")
-        snapshots = list(source.snapshots("BTC", first.replace(tzinfo=dt.UTC), last.replace(tzinfo=dt.UTC)))
+        start, end = (dt.datetime.combine(day, dt.time(), dt.UTC) for day in (first, last))
+        snapshots = list(source.snapshots(family, start, end))
         clean = [table for table in (judge(snapshot, quality).clean() for snapshot in snapshots) if len(table)]
         rows = measured(forms(snapshots, clean))
         title = f"{name}: {sum(map(len, snapshots)):,} quotes in {len(snapshots)} snapshots"

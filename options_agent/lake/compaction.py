@@ -55,7 +55,7 @@ def is_compacted(lake: Lake, underlying: str, day: dt.date) -> bool:
 
 def _verify(lake: Lake, path: str, rows: pa.Table) -> None:
     place = lake.files.place(path)
-    written = encoding.in_time_order(encoding.from_bytes(lake.files.read(path), place=place))
+    written = encoding.from_bytes(lake.files.read(path), place=place, in_time=True)
     if not _same(written, rows):
         raise StorageError(
             "the compacted day does not read back as it was written; the small files were kept",

@@ -1,7 +1,8 @@
 """Tables to Parquet bytes and back, without loss: the encodings of raw snapshots and of whole days.
 
 A day lies contract-major (expiry, strike, right, then time), its prices as scaled integers where that is bitwise
-exact, each column in the layout that compresses best (`packing`). Equal tables give equal bytes: nothing of the clock
+exact, each column in the layout that compresses best (`packing`), and one that never varies in the header only
+(`constants`). Equal tables give equal bytes: nothing of the clock
 or the machine goes in. Paths are not known here.
 """
 
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 
 from options_agent.errors import DataError
 from options_agent.lake import packing
+from options_agent.lake.constants import Constant, with_constants, without_constants
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -35,7 +37,8 @@ _SCALES: Final = tuple(
 _EXACT: Final = 2.0**53
 _NEGATIVE_ZERO: Final = np.float64(-0.0).view(np.int64)
 #: How days are encoded. 1: scaled integers, Parquet's own deltas and dictionaries. 2: layouts by `packing`, some columns steps.
-ENCODING_VERSION: Final = 2
+#: 3: columns that never vary are in the header only.
+ENCODING_VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +71,28 @@ def snapshot_bytes(table: pa.Table) -> bytes:
 
 def day_bytes(table: pa.Table, notes: dict[str, Any] | None = None) -> bytes:
     """A whole day as Parquet: contract-major, scaled integers, Zstandard. `notes` (JSON) are kept in the footer."""
-    ordered = contract_major(table)
-    encoded, scales = encode(ordered)
+    varying, constants = without_constants(contract_major(table))
+    encoded, scales = encode(varying)
     packed, layout = packing.packed(encoded, scales)
     header = {
         "version": ENCODING_VERSION,
         "scales": {name: [s.decimals, s.divisor, s.negative_zero] for name, s in scales.items()},
         "steps": layout.steps,
+        "constants": {name: [c.position, c.type, c.nullable, c.value] for name, c in constants.items()},
         "notes": notes or {},
     }
-    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(header, sort_keys=True).encode()}
+    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(header, sort_keys=True, separators=(",", ":")).encode()}
     return _parquet(packed, metadata, level=9, dictionary=layout.dictionary, encodings=layout.encodings)
 
 
-def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The table in Parquet bytes of either kind, as it lies (a day: contract-major), floats as floats again.
+def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None, in_time: bool = False) -> pa.Table:
+    """The table in Parquet bytes of either kind, floats as floats again.
 
     Args:
         data: a whole Parquet file.
         place: where it came from; named in errors.
         columns: the columns wanted, in that order; all by default.
+        in_time: rows in the QUOTE order (`columns` must have `ts`), not as they lie (a day: contract-major).
 
     Raises:
         DataError: the bytes are truncated, corrupt or no Parquet, or a column is not in the file.
@@ -95,26 +100,39 @@ def from_bytes(data: bytes, *, place: str, columns: Sequence[str] | None = None)
     try:
         _require_seal(data)
         with pq.ParquetFile(pa.BufferReader(data)) as file:
-            schema = file.schema_arrow
-            if columns is not None and (missing := [name for name in columns if name not in schema.names]):
-                raise DataError(f"no column {missing} in the file; it has {schema.names}", place=place, remedy="ask for columns it has")
-            header = _header(file.metadata.metadata)
+            metadata = file.metadata.metadata
+            header = _header(metadata)
             if (version := header.get("version", 1)) > ENCODING_VERSION:
                 raise DataError(
                     f"a day of encoding {version}; this release reads up to {ENCODING_VERSION}",
                     place=place,
                     remedy="install a newer release",
                 )
-            table = file.read(columns=None if columns is None else list(columns), use_threads=False)
+            constants = {name: Constant(*constant) for name, constant in header.get("constants", {}).items()}
+            names = _all_names(file.schema_arrow.names, constants)
+            if columns is not None and (missing := [name for name in columns if name not in names]):
+                raise DataError(f"no column {missing} in the file; it has {names}", place=place, remedy="ask for columns it has")
+            wanted = names if columns is None else list(columns)
+            rows, stored = file.metadata.num_rows, [name for name in wanted if name not in constants]
+            table = file.read(columns=None if columns is None else stored, use_threads=False)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise DataError(
             f"not a whole Parquet file ({len(data):,} bytes): {error}",
             place=place,
             remedy="set it aside (lake.store.set_aside), then harvest the snapshot again or restore the day from the archive",
         ) from error
-    if columns is not None:
-        table = table.select(list(columns))
-    return decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()}, header.get("steps", ()))
+    table = decode(table, {name: Scale(*scale) for name, scale in header.get("scales", {}).items()}, header.get("steps", ()))
+    if in_time and "ts" not in constants:
+        table = in_time_order(table)
+    return with_constants(table, constants, wanted, rows)
+
+
+def _all_names(stored: list[str], constants: dict[str, Constant]) -> list[str]:
+    """Names of all columns in the order of the table that was written."""
+    names = list(stored)
+    for name, constant in sorted(constants.items(), key=lambda item: item[1].position):
+        names.insert(constant.position, name)
+    return names
 
 
 def summary_of(data: bytes, *, place: str) -> Summary:
@@ -220,12 +238,17 @@ def _smallest_scale(values: np.ndarray, bits: np.ndarray) -> tuple[Scale | None,
 
 
 def _unpacked(column: pa.Array, scale: Scale) -> pa.Array:
-    missing = np.asarray(column.is_null()) if column.null_count else None
-    integers = (pc.fill_null(column, 0) if column.null_count else column).to_numpy()
-    values = integers / 10.0**scale.decimals / scale.divisor
+    if column.offset:
+        column = column.take(pa.array(np.arange(len(column))))
+    validity, numbers = column.buffers()
+    # what lies under a null is any number; the validity of the integers is that of the floats
+    integers = np.frombuffer(numbers, column.type.to_pandas_dtype(), len(column))
+    values = integers / 10.0**scale.decimals
+    if scale.divisor != 1.0:
+        values /= scale.divisor
     if scale.negative_zero is not None:
         values[integers == scale.negative_zero] = -0.0
-    return pa.array(values, mask=missing)
+    return pa.Array.from_buffers(pa.float64(), len(column), [validity, pa.py_buffer(values)], column.null_count)
 
 
 def _parquet(table: pa.Table, metadata: dict[bytes, bytes], *, level: int, dictionary: list[str], encodings: dict[str, str]) -> bytes:

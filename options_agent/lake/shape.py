@@ -47,16 +47,18 @@ def as_stored(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:
     return pa.Table.from_arrays(table.columns, schema=schema)
 
 
-def columns_of(data: bytes, schema: pa.Schema, columns: Sequence[str], place: str) -> pa.Table:
-    """Some columns of a stored file, as it lies; an older file is read whole, for its columns may be made of others.
+def columns_of(data: bytes, schema: pa.Schema, columns: Sequence[str], place: str, *, in_time: bool = False) -> pa.Table:
+    """Some columns of a stored file, rows in the order of `encoding.from_bytes`.
+
+    An older file is read whole, for its columns may be made of others.
 
     Raises:
         DataError: the file is damaged, newer than this release, or no step upgrades it.
     """
     summary = encoding.summary_of(data, place=place)
     if summary.schema == _name(schema) and summary.schema_version != str(_version(schema)):
-        return upgraded(encoding.from_bytes(data, place=place), schema, place).select(list(columns))
-    return encoding.from_bytes(data, place=place, columns=columns)
+        return upgraded(encoding.from_bytes(data, place=place, in_time=in_time), schema, place).select(list(columns))
+    return encoding.from_bytes(data, place=place, columns=columns, in_time=in_time)
 
 
 def upgraded(table: pa.Table, schema: pa.Schema, place: str) -> pa.Table:

@@ -213,7 +213,7 @@ def _read(lake: Lake, layer: str, path: str, data: bytes, schema: pa.Schema, *, 
     several = merge and len(encoding.summary_of(data, place=place).notes.get("regions", ())) > 1
     needed = {*schema.names, "ts", *(MERGE_COLUMNS if several else ())}
     columns = [name for name in _SCHEMAS[layer].names if name in needed]
-    table = encoding.in_time_order(columns_of(data, _SCHEMAS[layer], columns, place))
+    table = columns_of(data, _SCHEMAS[layer], columns, place, in_time=True)
     if several:
         table = merge_regions(table)
     return as_stored(table.select(schema.names), schema, place)

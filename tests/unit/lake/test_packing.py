@@ -54,3 +54,20 @@ def test_columns_without_rows_or_values_are_packed_too() -> None:
     assert packed(nothing, {"a"})[0].equals(nothing)
     nulls = pa.table({"a": pa.array([None, None], pa.int32()), "b": pa.array([None, None], pa.float64())})
     assert packed(nulls, {"a"})[0].equals(nulls)
+
+
+def test_names_of_contracts_in_order_are_kept_as_what_they_share_and_texts_of_few_values_as_a_dictionary() -> None:
+    names = [f"BTC-27MAR26-{strike}-{right}" for strike in range(20_000, 220_000, 500) for right in "CP" for _ in range(4)]
+    table = pa.table({"instrument": names, "right": ["C", "P"] * (len(names) // 2), "rows": list(range(len(names)))})
+    _, layout = packed(table, {"rows"})
+    assert layout.encodings["instrument"] == "DELTA_BYTE_ARRAY"
+    assert "instrument" not in layout.dictionary
+    back = encoding.from_bytes(encoding.day_bytes(table), place="memory")
+    assert back.replace_schema_metadata(None).sort_by("rows").equals(table)
+
+
+@given(st.lists(st.none() | st.text(max_size=12), max_size=80))
+def test_any_texts_come_back(texts: list[str | None]) -> None:
+    table = pa.table({"ts": pa.array(range(len(texts)), pa.int64()).cast(UTC_US), "text": pa.array(texts, pa.string())})
+    back = encoding.from_bytes(encoding.day_bytes(table), place="memory", in_time=True)
+    assert back["text"].to_pylist() == texts
