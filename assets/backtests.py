@@ -73,6 +73,7 @@ def _metadata(receipt: "Receipt", luck: "Mapping[str, Mapping[str, float]]", run
         **{k: round(v, 4) for k, v in odds.items()},
         "status": report["status"],
         "why": "; ".join(report["status_reasons"]) or "-",
+        "provisos": "; ".join(report.get("provisos", [])) or "-",
         "report": dg.MetadataValue.path(receipt.details["report"]),
         "mlflow": dg.MetadataValue.url(url) if url else "waits in the outbox until MLflow is back",
         "equity": picture(Path(receipt.details["plot"]).read_bytes()),

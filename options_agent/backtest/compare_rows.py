@@ -52,7 +52,7 @@ EFFECT_WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A metric of one run: on the common range, its interval there, and on the run's whole range."""
+    """A metric of one run: on the common range, its interval there (of the whole range where there is none), and on the whole range."""
 
     common: str
     interval: str
@@ -79,7 +79,7 @@ def kinds_of(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Which texts of a cell say something here: the whole range only where it is not the shared one."""
     common = document["common_range"]
     if not common:
-        return ("whole",)
+        return ("whole", "interval")
     if any(run["range"][edge] != common[edge] for run in document["runs"] for edge in ("start", "end")):
         return ("common", "interval", "whole")
     return ("common", "interval")
@@ -93,7 +93,11 @@ def every_metric(document: Mapping[str, Any]) -> list[Line]:
 
 def _cells(runs: Sequence[Mapping[str, Any]], name: str, kind: str) -> tuple[Cell, ...]:
     return tuple(
-        Cell(number(_of(run["common"], name), kind), _within(run["common"], name, kind), number(_of(run["whole"], name), kind))
+        Cell(
+            number(_of(run["common"], name), kind),
+            _within(run["common"] or run["whole"], name, kind),
+            number(_of(run["whole"], name), kind),
+        )
         for run in runs
     )
 

@@ -56,6 +56,7 @@ def differences(runs: Sequence[SavedRun], common: Range | None, cuts: Mapping[st
     found = [
         *_problems(runs),
         *_statuses(runs),
+        *_provisos(runs),
         *_same_hash(runs),
         *_ranges(runs, common),
         *_underlyings(runs),
@@ -94,6 +95,10 @@ def _statuses(runs: Sequence[SavedRun]) -> list[Difference]:
         for r in runs
         if r.report["status"] != "ok"
     ]
+
+
+def _provisos(runs: Sequence[SavedRun]) -> list[Difference]:
+    return [Difference("proviso", True, (r.label,), f"{r.label}: {said}.") for r in runs for said in r.report.get("provisos") or []]
 
 
 def _same_hash(runs: Sequence[SavedRun]) -> list[Difference]:

@@ -19,6 +19,7 @@ from options_agent.backtest.uncertainty import uncertainty
 from options_agent.durable import plain_json, write_bytes, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -52,6 +53,7 @@ REPORT_SCHEMA: Final[dict[str, Any]] = {
         "underlying": {"type": "string"},
         "status": {"enum": ["ok", "inconclusive"]},
         "status_reasons": {"type": "array", "items": {"type": "string"}},
+        "provisos": {"type": "array", "items": {"type": "string"}},
         "strategy": {"type": "object", "required": ["name", "legs", "entry", "exit"]},
         "range": {"type": "object", "required": ["start", "end", "snapshots"]},
         "capital": {"type": "object", "required": ["coin", "usd"]},
@@ -102,10 +104,11 @@ def write_report(result: BacktestResult, labels: pa.Table, folder: Path) -> Repo
     tables = save_tables(result, folder)
     by_regime = regime_metrics(result, labels)
     tables["regimes"] = save_regimes(by_regime, folder / result.name)
+    content = report_content(result, labels, by_regime)
     plot = folder / f"{result.name}.png"
-    write_bytes(plot, plot_result(result, labels))
+    write_bytes(plot, plot_result(result, labels, content["uncertainty"]["intervals"]))
     report = folder / f"{result.name}.json"
-    write_json(report, report_content(result, labels, by_regime))
+    write_json(report, content)
     return ReportPaths(report, plot, tables)
 
 
@@ -124,6 +127,7 @@ def report_content(result: BacktestResult, labels: pa.Table, by_regime: pa.Table
             "range": {"start": result.start.isoformat(), "end": result.end.isoformat(), "snapshots": result.equity.num_rows},
             "status": result.status,
             "status_reasons": list(result.status_reasons),
+            "provisos": provisos(result),
             "capital": {"coin": result.capital_coin, "usd": result.capital_usd},
             "metrics": result.metrics,
             "drawdowns": {currency: _dated(fall) for currency, fall in drawdown_dates(result.equity).items()},
@@ -148,6 +152,18 @@ def report_content(result: BacktestResult, labels: pa.Table, by_regime: pa.Table
     return content
 
 
+def provisos(result: BacktestResult) -> list[str]:
+    """What was assumed where data lacked, in words: fills by the model, hours of a hedge without a funding rate."""
+    said = []
+    modelled = result.fills["source"].to_pylist().count("model")
+    if modelled:
+        said.append(f"{modelled:,} of {result.fills.num_rows:,} fills are by the fill model, where a side was not quoted")
+    if result.unfunded_hours > 0:
+        hours = (result.end - result.start).total_seconds() / 3_600
+        said.append(f"no funding rate is known for {result.unfunded_hours:,.0f} of {hours:,.0f} hours: the hedge paid and earned none then")
+    return said
+
+
 def _dated(fall: Drawdown | None) -> dict[str, Any] | None:
     """A fall for the report, its times in words; None where equity never fell."""
     if fall is None:
@@ -157,8 +173,8 @@ def _dated(fall: Drawdown | None) -> dict[str, Any] | None:
     return {"depth": fall.depth, **words, "days": fall.days}
 
 
-def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:
-    """PNG: equity in coin and in USD against holding, over the drawdown, shaded by trend."""
+def plot_result(result: BacktestResult, labels: pa.Table, intervals: Mapping[str, Any]) -> bytes:
+    """PNG: equity in coin and in USD against holding, over the drawdown, shaded by trend; returns in the title with their interval."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -170,7 +186,7 @@ def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:
     paid = paid_in(result.equity) or {"coin": coin[0], "usd": usd[0]}
     top.plot(ts, coin / paid["coin"], color="#00695c", linewidth=1.2)
     top.axhline(1.0, color="#9e9e9e", linewidth=0.8)
-    top.set(ylabel="equity, coin\n(start = 1)", title=_title(result))
+    top.set(ylabel="equity, coin\n(start = 1)", title=_title(result, intervals))
     middle.plot(ts, usd / paid["usd"], color="#283593", linewidth=1.2, label="equity in USD")
     middle.plot(ts, index / index[0], color="#9e9e9e", linewidth=1.0, label="the coin held")
     middle.set(ylabel="USD\n(start = 1)")
@@ -193,11 +209,17 @@ def plot_result(result: BacktestResult, labels: pa.Table) -> bytes:
     return stream.getvalue()
 
 
-def _title(result: BacktestResult) -> str:
+def _title(result: BacktestResult, intervals: Mapping[str, Any]) -> str:
     m = result.metrics
-    line = f"{result.strategy.name} {result.underlying}, {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}: "
-    line += f"{m['return_coin']:+.2%} in coin, {m['return_usd']:+.2%} in USD, {int(m['closed_trades'])} trades"
-    return line + ("" if result.status == "ok" else "  [INCONCLUSIVE]")
+
+    def made(currency: str) -> str:
+        within = intervals.get(f"return_{currency}")
+        spread = f" ({100 * within[0]:+.0f} to {100 * within[1]:+.0f})" if within else ""
+        return f"{m[f'return_{currency}']:+.1%}{spread} in {currency.replace('usd', 'USD')}"
+
+    line = f"{result.strategy.name} {result.underlying}, {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}, {int(m['closed_trades'])} trades"
+    line += "" if result.status == "ok" else "  [INCONCLUSIVE]"
+    return f"{line}\n{made('coin')}, {made('usd')}; in brackets 90 % intervals"
 
 
 def _shade(axes: tuple[Any, ...], labels: pa.Table) -> None:

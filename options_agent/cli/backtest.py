@@ -61,9 +61,7 @@ def show_report(run: str | None, regimes: list[str] | None = None) -> None:
             within = interval_of(r, "return_coin")
             spread = "-" if within is None else f"{100 * within[0]:+.1f} to {100 * within[1]:+.1f}"
             table.add_row(r["run"], r["strategy"]["name"], r["underlying"], *span, r["status"], shown, spread)
-        console.print(
-            table if paths else f"No report yet in {settings.reports_dir}: `options-agent run` or `options-agent backtest` writes them."
-        )
+        console.print(table if paths else _none_yet(settings.reports_dir), soft_wrap=not paths)
         return
     found = [path for path in paths if path.stem.rsplit("-", 1)[-1].startswith(run)]
     if len(found) != 1:
@@ -76,6 +74,18 @@ def show_report(run: str | None, regimes: list[str] | None = None) -> None:
         _show_regimes(found[0], regimes, console)
         return
     _show(found[0], paths, console)
+
+
+def _none_yet(folder: Path) -> str:
+    """What to do where there is no report: to write one, or to look at the network that has some."""
+    said = f"No report yet in {folder}: `options-agent run` or `options-agent backtest` writes them."
+    for other in sorted(folder.parent.glob("*/")):
+        if n := len(list_reports(other)):
+            source = "synthetic" if other.name == "synthetic" else "recorded"  # or any other that belongs to a real network
+            said += (
+                f"\nThere are {n} of {other.name}: OPTIONS_AGENT_NETWORK={other.name} OPTIONS_AGENT_SOURCE={source} options-agent report"
+            )
+    return said
 
 
 def _show_regimes(path: Path, metrics: list[str], console: Console) -> None:
@@ -120,6 +130,8 @@ def _show(path: Path, looked_at: list[Path], console: Console) -> None:
         console.print(f"Odds that the true Sharpe ratio is above 0 (probabilistic, before any look is counted): {', '.join(said)}")
     for reason in report["status_reasons"]:
         console.print(f"[yellow]INCONCLUSIVE[/]: {reason}")
+    for proviso in report.get("provisos", []):
+        console.print(f"[yellow]Proviso[/]: {proviso}")
     console.print(metrics_table(report))
     for currency, fall in report.get("drawdowns", {}).items():
         if fall is not None:

@@ -70,8 +70,7 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         console.print("Nothing differs in rules, settings, data, range and code.\n")
     for table in figures(document):
         console.print(table)
-    if document["common_range"]:
-        console.print(f"[dim]Within: the {100 * document['method']['confidence']:.0f} % interval, the same days in another order.[/]")
+    console.print(f"[dim]Within: the {100 * document['method']['confidence']:.0f} % interval, the same days in another order.[/]")
     console.print(
         f"[dim]Deflated: odds that Sharpe is above the luck of the best of {document['looks']} runs; under 0.95 proves nothing.[/]\n"
     )
@@ -117,7 +116,7 @@ def _figures(
         label = runs[n]["label"]
         for kind in kinds:
             name = {"common": label, "interval": "within", "whole": f"{label} whole"}[kind]
-            dim = kind == "interval" or (kind == "whole" and len(kinds) > 1)
+            dim = kind == "interval" or (kind == "whole" and kinds[0] == "common")
             table.add_column(name, justify="right", no_wrap=True, style="dim" if dim else None)
     for line in lines:
         table.add_row(line.words, *(getattr(line.cells[n], kind) for n in group for kind in kinds))

@@ -154,6 +154,11 @@ def _links(settings: Settings, seconds: float) -> str:
         f"  Lake      {settings.lake_url}/{settings.network}",
         f"  Archive   {settings.archive_url}/{settings.network}",
     ]
+    plain = load_settings()
+    if (settings.network, settings.source) != (plain.network, plain.source):
+        lines.append(
+            f"Other commands see this with OPTIONS_AGENT_NETWORK={settings.network} OPTIONS_AGENT_SOURCE={settings.source}, set or in .env"
+        )
     return "\n".join(lines)
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 HOW_TO_READ: Final = (
-    "Intervals: the same days in another order (stationary bootstrap). Deflated: the odds that the true Sharpe ratio is above what luck "
-    "gives the best of as many runs; under 0.95 it proves nothing."
+    "Intervals: the same days in another order (stationary bootstrap); they know no loss that did not come yet. Deflated: the odds that "
+    "the true Sharpe ratio is above what luck gives the best of as many runs; under 0.95 it proves nothing."
 )
 
 #: What dim numbers are.

@@ -31,7 +31,7 @@ def log_backtest(
     link = f"{settings.dagster_url.rstrip('/')}/runs/{dagster_run_id}" if settings.dagster_url and dagster_run_id else ""
     start, end = (report["range"][k] for k in ("start", "end"))
     note = [f"**{strategy['name']} on {report['underlying']}**, {start[:10]} to {end[:10]}: {report['status']}.", strategy["in_words"]]
-    note += [f"- {reason}" for reason in report["status_reasons"]]
+    note += [f"- {reason}" for reason in [*report["status_reasons"], *report.get("provisos", [])]]
     if link:
         note.append(f"[The Dagster run that made it]({link})")
     rules = {f"{part}.{k}": str(v) for part in ("entry", "exit", "filters") for k, v in strategy[part].items()}

@@ -115,7 +115,11 @@ def test_without_a_common_time_each_curve_is_drawn_whole(reports: list[Path], tm
     document, page = made(*halves)
     assert_sound(page)
     assert document["common_range"] is None
-    assert rows.kinds_of(document) == ("whole",)
+    assert rows.kinds_of(document) == ("whole", "interval")  # a whole range's figure stands with its interval, too
+    line = next(line for line in rows.headlines(document) if line.name == "return_usd")
+    low, high = document["runs"][0]["whole"]["uncertainty"]["intervals"]["return_usd"]
+    assert line.cells[0].interval == rows.interval_words(low, high)
+    assert f">{line.cells[0].interval}</td>" in page
     assert "each over its whole range, from its own start" in page
     assert "share no time that could be measured anew" in page
     assert page.count("<svg") == 4

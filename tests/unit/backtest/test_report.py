@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -180,3 +181,18 @@ def test_the_latest_report_of_each_strategy_is_the_one_written_last(world: World
         write_report(world.play(CATALOGUE["covered_call"], capital_coin=capital), NO_LABELS, tmp_path)
     (latest,) = latest_reports(tmp_path)
     assert latest["capital"]["coin"] == 2.0
+
+
+def test_what_was_assumed_where_data_lacked_is_said_in_the_report(world: World, result: BacktestResult) -> None:
+    assert report_content(result, NO_LABELS)["provisos"] == []
+    hedged = world.play(CATALOGUE["short_strangle_hedged"])
+    assert hedged.unfunded_hours > 0  # this world has no funding rates
+    (said,) = report_content(hedged, NO_LABELS)["provisos"]
+    assert said.startswith(f"no funding rate is known for {hedged.unfunded_hours:,.0f} of ")
+    modelled = replace(result, fills=result.fills.set_column(*_sources(result, "model")))
+    (said,) = report_content(modelled, NO_LABELS)["provisos"]
+    assert said.startswith(f"{modelled.fills.num_rows} of {modelled.fills.num_rows} fills are by the fill model")
+
+
+def _sources(result: BacktestResult, source: str) -> tuple[int, str, pa.Array]:
+    return result.fills.schema.get_field_index("source"), "source", pa.array([source] * result.fills.num_rows)

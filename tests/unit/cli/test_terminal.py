@@ -203,3 +203,13 @@ def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: 
             watch.update()
     out.seek(0)
     assert out.read().split() == ["harvest", "3/3", "300", "rows"]
+
+
+def test_where_there_is_no_report_the_network_that_has_some_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPTIONS_AGENT_HOME", str(tmp_path))
+    assert "mainnet" not in CliRunner().invoke(app, ["report"]).stdout
+    folder = tmp_path / "reports" / "mainnet"
+    folder.mkdir(parents=True)
+    (folder / "covered_call-BTC-2026-01-01-2026-01-31-0123456789ab.json").write_text("{}")
+    said = CliRunner().invoke(app, ["report"]).stdout
+    assert "There are 1 of mainnet: OPTIONS_AGENT_NETWORK=mainnet OPTIONS_AGENT_SOURCE=recorded options-agent report" in said
