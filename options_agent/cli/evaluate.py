@@ -23,12 +23,11 @@ def evaluate_command(
     """Evaluate base, trained, rule-based and never-trading on decisions none was trained on: regret, agreement, and P&L when played."""
     from rich.table import Table
 
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.llm.evaluation.evaluate import evaluate, promote_model
     from options_agent.llm.evaluation.gate import Gate
-    from options_agent.settings import load_settings
 
-    settings, console = load_settings(), console_of()
+    settings, console = desk_settings(), console_of()
     with console.status("reading decisions") as status:
         found = evaluate(
             settings, models, week, prompt_version=prompt, gate=Gate(margin=margin), play=play, most=most, progress=status.update

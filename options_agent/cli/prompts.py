@@ -22,27 +22,16 @@ def list_command(name: Annotated[str | None, typer.Argument(help="one prompt; al
 
     from rich.table import Table
 
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.llm.prompts import load_prompt, prompt_names
     from options_agent.llm.registry import prompt_versions, register_prompts
-    from options_agent.settings import load_settings
 
-    settings, console = load_settings(), console_of()
+    settings, console = desk_settings(), console_of()
     names = (name,) if name else prompt_names()
     register_prompts([load_prompt(n) for n in names], settings)
     for one in names:
         table = Table(title=one, title_justify="left")
-        for column in (
-            "version",
-            "alias",
-            "sha256",
-            "made",
-            "decisions",
-            "usable",
-            "regret, coin",
-            "against champion, 95 %",
-            "USD a decision",
-        ):
+        for column in _COLUMNS:
             table.add_column(column, justify="left" if column in {"alias", "sha256", "made"} else "right")
         for version in prompt_versions(one, settings):
             made = dt.datetime.fromtimestamp(version.created_ms / 1e3, dt.UTC)
@@ -65,12 +54,11 @@ def diff_command(
 
     from rich.markup import escape
 
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.llm.prompts import load_prompt
     from options_agent.llm.registry import version_of
-    from options_agent.settings import load_settings
 
-    settings, console = load_settings(), console_of()
+    settings, console = desk_settings(), console_of()
     before, after = (_lines(load_prompt(name) if which == "file" else version_of(name, which, settings).prompt) for which in (old, new))
     colours = {"+": "green", "-": "red", "@": "cyan"}
     lines = list(difflib.unified_diff(before, after, old, new, lineterm="", n=2))
@@ -88,12 +76,11 @@ def promote_command(
     force: Annotated[bool, typer.Option(help="although the gate is not passed")] = False,
 ) -> None:
     """Make a version champion, if its evaluation passed the gate."""
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.errors import SettingsError
     from options_agent.llm.registry import promote, version_of
-    from options_agent.settings import load_settings
 
-    settings = load_settings()
+    settings = desk_settings()
     lacking = version_of(name, version, settings).result.get("lacking", ["it was not evaluated: `options-agent evaluate --prompt`"])
     if lacking and not force:
         raise SettingsError(f"prompt {name} {version} does not pass the gate: {'; '.join(lacking)}", remedy="improve it, or --force")
@@ -104,11 +91,10 @@ def promote_command(
 @app.command("rollback")
 def rollback_command(name: _NAME) -> None:
     """Make the former champion champion again."""
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.llm.registry import rollback
-    from options_agent.settings import load_settings
 
-    done = rollback(name, load_settings())
+    done = rollback(name, desk_settings())
     console_of().print(f"{name} version {done.version} is champion again")
 
 

@@ -18,15 +18,14 @@ def spend_command(
     """Show the ledger of calls: every one was reserved before it was made and settled after it."""
     from rich.table import Table
 
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.errors import SettingsError
     from options_agent.llm.prices import table_date
     from options_agent.llm.spend import GROUPS, budgets, spent, untraced
     from options_agent.llm.spend_watch import watch_budgets
     from options_agent.llm.traces import send_traces
-    from options_agent.settings import load_settings
 
-    settings, console = load_settings(), console_of()
+    settings, console = desk_settings(), console_of()
     groups = by or ["feature", "model"]
     if unknown := [g for g in groups if g not in GROUPS]:
         raise SettingsError(f"spend is not kept by {', '.join(unknown)}", remedy=f"one of {', '.join(GROUPS)}")

@@ -88,12 +88,11 @@ def run_command(name: _NAME, seconds: Annotated[float | None, typer.Option(help=
     """Run a study, or go on with it where it was left; every proposal is in its ledger before it is played."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from options_agent.cli.terminal import console_of
+    from options_agent.cli.terminal import console_of, desk_settings
     from options_agent.research.studies.declaration import load
     from options_agent.research.studies.report import run_and_report
-    from options_agent.settings import load_settings
 
-    settings, console = load_settings(), console_of()
+    settings, console = desk_settings(), console_of()
     bars = Progress(
         TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, transient=True
     )
@@ -156,7 +155,7 @@ def compare_command(
     from rich.table import Table
 
     from options_agent.cli.terminal import console_of
-    from options_agent.research.studies.comparison import compare_proposers
+    from options_agent.research.studies.comparison import OF_SEEDS, compare_proposers
     from options_agent.settings import load_settings
 
     console = console_of()
@@ -166,14 +165,15 @@ def compare_command(
         )
     table = Table(title=f"{race.objective} on validation of the trial best on training, mean of {seeds} seeds", title_justify="left")
     marks = [n for n in (1, 5, 10, 20, 50, 100, 200, 500) if n <= trials]
-    for column in ("proposer", *(f"after {n}" for n in marks)):
+    for column in ("proposer", *(f"after {n}" for n in marks), "trials"):
         table.add_column(column, justify="left" if column == "proposer" else "right")
     for who, curve in race.curves.items():
-        table.add_row(who, *(f"{curve[n - 1]:.2f}" for n in marks))
+        table.add_row(who, *(f"{curve[n - 1]:.2f}" for n in marks), f"{sum(race.played[who]) / seeds:.0f}")
     console.print(table)
+    console.print("Racers saw training only: validation was kept back from all of them.")
     for pair, (mean, low, high) in race.differences.items():
         console.print(f"{pair}: {mean:+.2f} ({low:+.2f} to {high:+.2f})")
-    console.print(f"[bold]{race.words}[/] {race.looks:,} looks more.")
+    console.print(f"[bold]{race.words}[/] {race.looks:,} looks more. {OF_SEEDS}")
 
 
 @app.command("open-holdout")
@@ -253,20 +253,24 @@ def _show_declaration(study: Any, console: Console) -> None:
 
 
 def _show(name: str, ended: Ended, settings: Settings, console: Console, rows: int = 10) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
+    from options_agent.research.studies.declaration import load
     from options_agent.research.studies.leaderboard import COLUMNS
     from options_agent.research.studies.report import board_of, holdout_answer
 
-    state = ended.state
+    study, state = load(name, settings), ended.state
     table = Table(title="Who proposed", title_justify="left")
-    for column in ("proposer", "trials", "inconclusive", "refused", "best validation"):
+    for column in ("proposer", "trials", "inconclusive", "failed", "refused", "best validation"):
         table.add_column(column, justify="left" if column == "proposer" else "right")
-    objective = board_of(name, settings, ended)[0]
+    objective, sign = board_of(name, settings, ended)[0], -1.0 if study.objectives[0][1] == "min" else 1.0
     for who, trials in state.trials.items():
         able = [t["validation"][objective] for t in trials if t["status"] == "ok"]
-        poor = sum(t["status"] == "inconclusive" for t in trials)
-        table.add_row(who, f"{len(trials):,}", f"{poor:,}", f"{len(state.refusals[who]):,}", f"{max(able):.2f}" if able else "-")
+        poor, failed = (sum(t["status"] == status for t in trials) for status in ("inconclusive", "failed"))
+        best = max(able, key=lambda v: v * sign) if able else None
+        refused = len(state.refusals[who])
+        table.add_row(who, f"{len(trials):,}", f"{poor:,}", f"{failed:,}", f"{refused:,}", "-" if best is None else f"{best:.2f}")
     console.print(table)
     board = board_of(name, settings, ended, rows)[1]
     if board is None:
@@ -274,12 +278,17 @@ def _show(name: str, ended: Ended, settings: Settings, console: Console, rows: i
         return
     console.print(f"[bold]{board.looks}[/]")
     leaders = Table(title="Raw and corrected", title_justify="left")
-    for column in COLUMNS:
-        leaders.add_column(column)
+    words = COLUMNS.index("hypothesis")  # a sentence a row hides the numbers: the pages have them all, here is the first
+    for column in (*COLUMNS[:words], *COLUMNS[words + 1 :]):
+        leaders.add_column(column, overflow="fold", justify="right" if column in COLUMNS[2:6] else "left")
     for row in board.rows:
-        leaders.add_row(*row)
+        leaders.add_row(*row[:words], *row[words + 1 :])
     console.print(leaders)
-    console.print(board.words)
+    for what, figure, meaning in board.study:
+        console.print(f"{what}: [bold]{figure}[/] [dim]{meaning}[/]")
+    if board.rows[0][words]:
+        console.print(f"why, said {board.rows[0][1]} of trial {board.rows[0][0]}: {escape(board.rows[0][words])}")
+    console.print(f"[bold]{board.words}[/]")
     answer = holdout_answer(name, settings)
     told = f"the holdout answered [bold]{answer}[/]" if answer else f"the holdout is locked: `options-agent study open-holdout {name}`"
     console.print(f"search: {ended.why}; {told}")
