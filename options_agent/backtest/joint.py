@@ -18,6 +18,7 @@ from options_agent.backtest.metrics import DAY_US, METRICS, measure
 from options_agent.backtest.metrics.evidence import paid_in
 from options_agent.backtest.metrics.grid import midnights
 from options_agent.backtest.saved_runs import times
+from options_agent.backtest.uncertainty import odds_above, spread
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def joint_book(
     weights: Sequence[float] | None = None,
     rebalance: Rebalance = "never",
     window_days: int = WINDOW_DAYS,
+    among: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """A book of several runs as plain data for JSON: None is what is not defined.
 
@@ -79,11 +81,12 @@ def joint_book(
         weights: shares of the capital at the start, one a run; they are scaled to sum to 1. Equal by default.
         rebalance: `never`: the split drifts. `daily`: back to the weights at each UTC midnight, free of cost.
         window_days: of the rolling correlation.
+        among: every report that was looked at; the deflated Sharpe ratio of the book counts them, and the runs' own.
 
     Returns:
         `runs`, `range`, `weights`, `rebalance`, `capital_usd`, `notes`; `metrics` as in docs/metrics.md with the book's money in USD (what
-        is asked in coin has no meaning and is left out) and `intervals` of their headlines; `daily` (date, equity, weight of each run);
-        and what `joint_risk.daily_risk` finds.
+        is asked in coin has no meaning and is left out), `intervals` of their headlines and `odds` of its Sharpe ratio; `daily` (date,
+        equity, weight of each run); and what `joint_risk.daily_risk` finds.
 
     Raises:
         DataError: fewer than two runs, weights that are none, a run without equity or lost before the shared time, or no shared time.
@@ -101,6 +104,8 @@ def joint_book(
     at = np.searchsorted(book.ts, edges, side="right") - 1
     whole = np.where(book.equity[at] > 0, book.equity[at], np.nan)
     held = book.units[:, at] * book.values[:, at] / whole
+    metrics = book_metrics(book, parts)
+    looks = list({r["run"]: r["metrics"] for r in [*among, *(run.report for run in runs)]}.values())
     found: dict[str, Any] = plain(
         {
             "runs": [
@@ -112,7 +117,12 @@ def joint_book(
             "rebalance": rebalance,
             "capital_usd": float(book.equity[0]),
             "notes": notes,
-            "metrics": book_metrics(book, parts),
+            "metrics": metrics,
+            "odds": {
+                "probabilistic_sharpe_usd": odds_above(metrics, "usd"),
+                "deflated_sharpe_usd": odds_above(metrics, "usd", len(looks), spread(looks, "usd", metrics["days"])),
+                "looks": len(looks),
+            },
             "daily": [
                 {"at": iso(int(day)), "equity_usd": float(book.equity[k]), "weights": share.tolist()}
                 for day, k, share in zip(edges, at, held.T, strict=True)

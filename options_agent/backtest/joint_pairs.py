@@ -27,7 +27,8 @@ def write_joint_books(settings: Settings) -> tuple[list[dict[str, Any]], list[st
     """
     lake = open_lake(settings)
     paths: dict[str, dict[str, Path]] = {}
-    for report in current_reports(settings):
+    reports = current_reports(settings)
+    for report in reports:
         paths.setdefault(report["strategy"]["name"], {})[report["underlying"]] = Path(report["path"])
     rows, said = [], []
     for strategy, of in sorted(paths.items()):
@@ -36,7 +37,7 @@ def write_joint_books(settings: Settings) -> tuple[list[dict[str, Any]], list[st
             continue
         try:
             runs = [load_run(of[underlying], label_of(n)) for n, underlying in enumerate(("BTC", "ETH"))]
-            book = joint_book(runs, {run.underlying: regime_labels(lake, run.underlying) for run in runs})
+            book = joint_book(runs, {run.underlying: regime_labels(lake, run.underlying) for run in runs}, among=reports)
         except DataError as error:
             said.append(f"{strategy}: {error.message}")
             continue
@@ -59,6 +60,7 @@ def _row(strategy: str, book: dict[str, Any]) -> dict[str, Any]:
         "sharpe_usd": metrics["sharpe_usd"],
         "sharpe_usd_low": low,
         "sharpe_usd_high": high,
+        **book["odds"],
         "correlation": pair["runs"]["value"],
         "correlation_low": pair["runs"]["low"],
         "correlation_high": pair["runs"]["high"],

@@ -108,7 +108,9 @@ def _show_regimes(path: Path, metrics: list[str], console: Console) -> None:
                 if of == condition:
                     table.add_row(name, *(_regime_cell(cell, unit) for cell in cells[first : first + 4]))
             console.print(table)
-    console.print(f"[dim]Dim: fewer than {SMALL_SAMPLE} trades or {SMALL_DAYS} days. In brackets the {WITHIN}. - is not defined.[/]")
+    console.print(
+        f"[dim]Dim and in brackets: fewer than {SMALL_SAMPLE} trades or {SMALL_DAYS} days. In square ones the {WITHIN}; - is none.[/]"
+    )
 
 
 def _regime_cell(cell: dict[str, Any] | None, unit: str) -> str:
@@ -117,7 +119,7 @@ def _regime_cell(cell: dict[str, Any] | None, unit: str) -> str:
     value = "-" if cell["value"] is None else f"{cell['value']:,.4f}"
     within = "" if cell["low"] is None else f" [{cell['low']:,.2f} to {cell['high']:,.2f}]".replace("[", r"\[")
     text = f"{value}{within} ({cell['sample']:.0f} {unit})"
-    return f"[dim]{text}[/]" if cell["small_sample"] else text
+    return f"[dim]({text})[/]" if cell["small_sample"] else text
 
 
 def _show(path: Path, looked_at: list[Path], console: Console) -> None:

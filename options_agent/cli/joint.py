@@ -41,7 +41,9 @@ def joint_command(
     """Hold several runs as one book in USD: its metrics, correlation by regime, and what each contributes to risk."""
     import json
 
+    from options_agent.backtest.compare import list_reports
     from options_agent.backtest.joint import joint_book
+    from options_agent.backtest.result import load_report
     from options_agent.backtest.runner import regime_labels
     from options_agent.backtest.saved_runs import find_runs
     from options_agent.cli.terminal import console_of
@@ -55,7 +57,10 @@ def joint_command(
     found, said = find_runs(runs, settings.reports_dir)
     lake = open_lake(settings)
     labels = {underlying: regime_labels(lake, underlying) for underlying in dict.fromkeys(run.underlying for run in found)}
-    document = joint_book(found, labels, _numbers(weights), "daily" if rebalance == "daily" else "never")
+    among = (
+        [r for path in list_reports(settings.reports_dir) if "metrics" in (r := load_report(path))] if settings.reports_dir.is_dir() else []
+    )
+    document = joint_book(found, labels, _numbers(weights), "daily" if rebalance == "daily" else "never", among=among)
     document["notes"] = [*said, *document["notes"]]
     text = json.dumps(document, indent=1, sort_keys=True, allow_nan=False) + "\n"
     if as_json == "-":
@@ -73,6 +78,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from options_agent.backtest.metrics import METRICS
+
     risk, within = document["risk"], document["range"]
     console.print(f"[bold]Joint book[/] in USD, {within['start'][:10]} to {within['end'][:10]}, rebalanced {document['rebalance']}")
     parts = Table(title="Runs, with what each contributes to the risk of the book", title_justify="left")
@@ -87,9 +94,18 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         f"Diversification ratio {_number(risk['diversification_ratio'])}{_within(document['intervals']['diversification_ratio'])}"
     )
     figures = Table(title="The book, headlines with their 90 % interval", title_justify="left", show_header=False)
+    units = {m.name: m.unit for m in METRICS}
     for name in SHOWN:
-        figures.add_row(name, _number(document["metrics"].get(name)), _within(document["intervals"].get(name)))
+        scale = 100.0 if units[name].startswith("share") else 1.0
+        unit = units[name].replace("share", "%")
+        figures.add_row(name, _scaled(document["metrics"].get(name), scale), _within(document["intervals"].get(name), scale), unit)
     console.print(figures)
+    odds = document["odds"]
+    if odds["probabilistic_sharpe_usd"] is not None:
+        console.print(
+            f"Odds that the true Sharpe ratio is above 0: {_percent(odds['probabilistic_sharpe_usd'])}; above what luck gives the best of "
+            f"{odds['looks']} runs looked at: {_percent(odds['deflated_sharpe_usd'])}. Under 95 % it proves nothing; each pair is a look."
+        )
     table = Table(title="Correlation of daily returns, with days", title_justify="left")
     for column in ("", "pair", "days", "runs", "underlyings"):
         table.add_column(column)
@@ -100,10 +116,10 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         for pair in pairs:
             runs = pair["runs"]
             within_text = _within(None if runs["low"] is None else (runs["low"], runs["high"]))
-            cells = (" ".join(pair["pair"]), str(days), _number(runs["value"]) + within_text, _number(pair["underlyings"]))
-            table.add_row(name, *cells, style="dim" if small else None)
+            who, *cells = (" ".join(pair["pair"]), str(days), _number(runs["value"]) + within_text, _number(pair["underlyings"]))
+            table.add_row(name, who, *(f"[dim]({cell})[/]" if small and cell != "-" else cell for cell in cells))
     console.print(table)
-    console.print("[dim]Regimes as known when the day began; dim rows have under thirty days. - is not defined.[/]")
+    console.print("[dim]Regimes as known when the day began; dim and in brackets: of under thirty days. - is not defined.[/]")
     for note in document["notes"]:
         console.print(f"[yellow]{escape(note)}[/]")
 
@@ -121,9 +137,16 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4f}"
 
 
+def _scaled(value: float | None, scale: float) -> str:
+    return "-" if value is None else f"{scale * value:,.2f}"
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
-def _within(within: Any) -> str:
-    return "" if within is None else f" ({within[0]:,.3f} to {within[1]:,.3f})"
+def _within(within: Any, scale: float | None = None) -> str:
+    if within is None:
+        return ""
+    low, high = (f"{v:,.3f}" for v in within) if scale is None else (f"{scale * v:,.2f}" for v in within)
+    return f" ({low} to {high})"

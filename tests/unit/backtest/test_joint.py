@@ -312,6 +312,15 @@ def test_a_book_has_paired_intervals_and_is_the_same_again(pair: list[SavedRun])
     json.dumps(found, allow_nan=False)
 
 
+def test_the_odds_of_a_book_count_every_report_that_was_looked_at(pair: list[SavedRun]) -> None:
+    alone = joint_book(pair, {})["odds"]
+    others = [pair[0].report | {"run": f"{n:012x}"} for n in range(20)]
+    many = joint_book(pair, {}, among=[*others, pair[1].report])["odds"]
+    assert (alone["looks"], many["looks"]) == (2, 22)
+    assert many["probabilistic_sharpe_usd"] == alone["probabilistic_sharpe_usd"]
+    assert many["deflated_sharpe_usd"] < alone["deflated_sharpe_usd"] < alone["probabilistic_sharpe_usd"]
+
+
 def test_different_ranges_are_cut_and_said(pair: list[SavedRun]) -> None:
     found = joint_book(pair, {})
     assert found["range"]["start"] == max(run.report["range"]["start"] for run in pair) or found["range"]["days"] > 0

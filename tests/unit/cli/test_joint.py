@@ -75,7 +75,7 @@ def test_it_fits_a_hundred_columns(runs: list[str]) -> None:
 def test_metrics_are_shown_by_regime_with_their_samples(runs: list[str]) -> None:
     result = CliRunner().invoke(app, ["report", runs[0], "--regimes", "sharpe", "win_rate"], env={"COLUMNS": "100"})
     assert result.exit_code == 0, result.output
-    for words in ("unknown", "sharpe_coin", "sharpe_usd", "win_rate", " t)", " d)", "Dim:"):
+    for words in ("unknown", "sharpe_coin", "sharpe_usd", "win_rate", " t)", " d)", "Dim and in brackets:"):
         assert words in result.output
     assert "profit_factor" not in result.output
     whole = CliRunner().invoke(app, ["report", "--regimes", runs[0]], env={"COLUMNS": "100"})
