@@ -25,6 +25,9 @@ def pnl_attribution(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materia
     return dg.MaterializeResult(metadata={"runs": len(rows), "by_component": dg.MetadataValue.table(records) if records else "none"})
 
 
+NO_NUMBERS = {"spa_consistent": "-", "overfitting": "-"}
+
+
 class StudyConfig(dg.Config):
     """Which studies go on, and for how long each."""
 
@@ -36,21 +39,27 @@ class StudyConfig(dg.Config):
 def study_trials(desk: Desk, config: StudyConfig) -> dg.MaterializeResult:
     """Declared studies, run to their end or their budget, and judged with every look counted.
 
-    Declare one with `options-agent study new`. A run that was killed goes on where it was. The holdout is never touched here.
+    Declare one with `options-agent study new`. A run that was killed goes on where it was. One that cannot go on (costs or quotes changed,
+    a ledger was touched) keeps no other from running; the step fails when all had their turn. The holdout is never touched here.
     """
+    from options_agent.errors import OptionsAgentError
     from options_agent.research.studies.declaration import studies
-    from options_agent.research.studies.report import ended_of, run_and_report
+    from options_agent.research.studies.report import run_each, unfinished
 
-    settings, rows = desk.settings(), []
-    for name in config.names or studies(settings):
-        ended = ended_of(name, settings)
-        if ended.why != "finished":
-            ended = run_and_report(name, settings, seconds=config.seconds)
+    settings, rows, stuck = desk.settings(), [], []
+    for name, ended in run_each(config.names or studies(settings), settings, seconds=config.seconds):
+        if isinstance(ended, OptionsAgentError):
+            rows.append(dg.TableRecord({"study": name, "state": "cannot go on", "looks": "-", **NO_NUMBERS, "verdict": str(ended)}))
+            stuck += [f"{name}: {ended}"] if name in unfinished(settings) else []
+            continue
         found = ended.verdict
         numbers = {n: "-" if found is None or (v := getattr(found, n)) is None else f"{v:.3f}" for n in ("spa_consistent", "overfitting")}
         told = "-" if found is None else found.words
         rows.append(dg.TableRecord({"study": name, "state": ended.why, "looks": ended.state.looks, **numbers, "verdict": told}))
-    return dg.MaterializeResult(metadata={"studies": len(rows), "leaderboards": dg.MetadataValue.table(rows) if rows else "none declared"})
+    metadata = {"studies": len(rows), "leaderboards": dg.MetadataValue.table(rows) if rows else "none declared"}
+    if stuck:
+        raise dg.Failure("; ".join(stuck), metadata=metadata, allow_retries=False)
+    return dg.MaterializeResult(metadata=metadata)
 
 
 @dg.asset(group_name="research", owners=OWNERS, kinds={"python", "jsonl"})

@@ -120,9 +120,11 @@ def show_command(name: _NAME, trials: Annotated[int, typer.Option(help="rows of 
 @app.command("list")
 def list_command() -> None:
     """List studies: trials, looks, what was discovered, and whether the holdout was asked."""
+    from rich.markup import escape
     from rich.table import Table
 
     from options_agent.cli.terminal import console_of
+    from options_agent.errors import OptionsAgentError
     from options_agent.research.studies.declaration import load, studies
     from options_agent.research.studies.report import ended_of, holdout_answer
     from options_agent.settings import load_settings
@@ -132,7 +134,12 @@ def list_command() -> None:
     for column in ("study", "strategy", "looks", "state", "discovered", "holdout"):
         table.add_column(column, justify="right" if column == "looks" else "left")
     for name in studies(settings):
-        study, ended = load(name, settings), ended_of(name, settings)
+        study = load(name, settings)
+        try:
+            ended = ended_of(name, settings)
+        except OptionsAgentError as error:
+            table.add_row(name, f"{study.strategy} {study.underlying}", "-", f"cannot go on: {escape(error.message)}", "-", "-")
+            continue
         found = "-" if ended.verdict is None else "yes" if ended.verdict.discovered else "no"
         table.add_row(
             name,

@@ -1,5 +1,6 @@
 """Proposers compared at equal budget, over several seeds: what the point each would have chosen on training was worth on validation.
 
+Validation is kept back from every racer, unlike in a study: who searches on what he is scored by wins by looking, not by choosing well.
 These races are looks too: they are counted in what is written. They touch neither the study's ledger nor its holdout.
 """
 
@@ -30,6 +31,14 @@ CONFIDENCE: Final = 0.95
 RESAMPLES: Final = 4_000
 #: Rounds without a new trial after which a racer stands still.
 BARREN: Final = 3
+#: Objectives that are 0 for who does nothing, exactly.
+STILL: Final = ("return_coin", "sharpe_coin", "sortino_coin", "max_drawdown_coin")
+NOTHING: Final = "nothing"
+#: Whom a proposer is measured against.
+OTHERS: Final = ("tpe", "random", "placebo", "best_fixed", NOTHING)
+_NAMES: Final = {"best_fixed": "the catalogue's own point", NOTHING: "doing nothing"}
+#: What the intervals are about.
+OF_SEEDS: Final = "Intervals are over the search's seeds on these days; what other days would say is not in them."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,11 @@ class Race:
     Attributes:
         objective, trials, seeds: what was compared, of how many trials each, how often.
         curves: by proposer (trials,) mean over seeds of the validation objective of the trial best on training so far.
-        final: by proposer (seeds,) that value at the end.
+        final: by proposer (seeds,) that value at the end; `nothing` is doing nothing, where the objective knows it.
         differences: by `a less b`: mean, low, high over seeds (bootstrap).
+        played: by proposer (seeds,) trials it made of its budget; fewer where it ran out of ideas.
         looks: trials played in all.
-        words: whether the model beats TPE, random and its placebo.
+        words: whether the model beats TPE, random, its placebo, the catalogue's own point and doing nothing.
     """
 
     objective: str
@@ -51,6 +61,7 @@ class Race:
     curves: dict[str, list[float]]
     final: dict[str, list[float]]
     differences: dict[str, tuple[float, float, float]]
+    played: dict[str, list[int]]
     looks: int
     words: str
 
@@ -66,27 +77,31 @@ def compare_proposers(
     study = load(name, settings)
     ground = ground_of(study, settings)
     objective, way = study.objectives[0]
-    sign, looks = 1.0 if way == "max" else -1.0, 0
+    sign = 1.0 if way == "max" else -1.0
     finals: dict[str, list[float]] = {}
+    played: dict[str, list[int]] = {}
     paths: dict[str, list[Floats]] = {}
     for who in study.proposers:
         for seed in range(seeds):
-            curve, played = _race(replace(ground, study=replace(study, seed=10_000 + seed, trials=trials)), who, settings, objective, sign)
-            looks += played
+            curve, made = _race(replace(ground, study=replace(study, seed=10_000 + seed, trials=trials)), who, settings, objective, sign)
+            played.setdefault(who, []).append(made)
             paths.setdefault(who, []).append(curve)
             finals.setdefault(who, []).append(float(curve[-1]))
             if progress is not None:
                 progress(who, seed + 1)
-    pairs = [(a, b) for a in study.proposers for b in ("random", "tpe", "placebo", "best_fixed") if a != b and b in finals]
+    if objective in STILL:
+        finals[NOTHING] = [0.0] * seeds
+    pairs = [(a, b) for a in study.proposers for b in OTHERS if a != b and b in finals]
     apart = {f"{a} less {b}": difference(np.array(finals[a]) - np.array(finals[b])) for a, b in pairs}
     race = Race(
         objective,
         trials,
         seeds,
-        {who: np.nanmean(rows, axis=0).tolist() for who, rows in paths.items()},
+        {who: _mean(np.array(rows)) for who, rows in paths.items()},
         finals,
         apart,
-        looks,
+        played,
+        sum(map(sum, played.values())),
         words(apart),
     )
     content: dict[str, Any] = {slot: getattr(race, slot) for slot in Race.__dataclass_fields__}
@@ -95,11 +110,14 @@ def compare_proposers(
 
 
 def _race(ground: Ground, who: str, settings: Settings, objective: str, sign: float) -> tuple[Floats, int]:
-    """(trials,) the validation objective of the trial best on training so far, times its sign; and trials played."""
+    """(trials,) the validation objective of the trial best on training so far, times its sign; and trials played.
+
+    The racer sees training only; a trial that cannot be judged on either part is made of the budget all the same.
+    """
     study, racer, state, barren = ground.study, proposer(who, ground.strategy, settings), State({who: []}, {who: []}, {who: 0}), 0
     taken: set[str] = set()
     while len(state.trials[who]) < study.trials and barren < BARREN:
-        view = view_of(ground, state, who)
+        view = view_of(ground, state, who, blind=True)
         accepted: list[dict[str, Any]] = []
         for proposal in racer.propose(view, min(study.batch, view.remaining)):
             values, reason = sound_values(ground, proposal, taken)
@@ -125,6 +143,15 @@ def _race(ground: Ground, who: str, settings: Settings, objective: str, sign: fl
     return curve, state.count
 
 
+def _mean(rows: Floats) -> list[float]:
+    """(trials,) mean over the seeds that had a conclusive trial by then; NaN where none had."""
+    known = np.isfinite(rows)
+    found: list[float] = np.where(
+        known.any(axis=0), np.where(known, rows, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
+    ).tolist()
+    return found
+
+
 def difference(apart: Floats, seed: int = 0) -> tuple[float, float, float]:
     """Mean over seeds and its bootstrap interval; NaN where a racer had no conclusive trial."""
     known = apart[np.isfinite(apart)]
@@ -138,10 +165,10 @@ def difference(apart: Floats, seed: int = 0) -> tuple[float, float, float]:
 def words(apart: dict[str, tuple[float, float, float]]) -> str:
     """Whether the model beats the others, said plainly."""
     told = []
-    for other in ("tpe", "random", "placebo"):
+    for other in OTHERS:
         found = apart.get(f"model less {other}")
         if found is None or not np.isfinite(found[0]):
             continue
         verdict = "beats" if found[1] > 0 else "is beaten by" if found[2] < 0 else "is not told apart from"
-        told.append(f"the model {verdict} {other} ({found[0]:+.2f}, {found[1]:+.2f} to {found[2]:+.2f})")
+        told.append(f"the model {verdict} {_NAMES.get(other, other)} ({found[0]:+.2f}, {found[1]:+.2f} to {found[2]:+.2f})")
     return "; ".join(told)[:1].upper() + "; ".join(told)[1:] + "." if told else "No model was among the proposers."

@@ -45,6 +45,11 @@ def open_holdout(name: str, settings: Settings) -> str:
         events = ledger.read(path)
         state = state_of(study, events)
         before, former = _former(study, settings)
+        opened = next((e for e in events if e["kind"] == "holdout_opened"), None)
+        if before is not None and before["study"] == name and opened and not any(e["kind"] == "holdout_answered" for e in events):
+            # the desk's line was written and the process died before the study's: nobody was answered yet
+            ledger.append(path, "holdout_answered", trial=opened["trial"], answer=before["answer"])
+            return str(before["answer"])
         if before is not None:
             ledger.append(path, "holdout_refused", why="asked before")
             raise SettingsError(
@@ -54,7 +59,6 @@ def open_holdout(name: str, settings: Settings) -> str:
         if not state.finished:
             ledger.append(path, "holdout_refused", why="the search is not finished")
             raise SettingsError(f"the search of study {name!r} is not finished", remedy=f"`options-agent study run {name}`")
-        opened = next((e for e in events if e["kind"] == "holdout_opened"), None)
         if opened is None:
             found = judge(study, settings, state, ground_of(study, settings))
             if found is None or found.chosen is None:

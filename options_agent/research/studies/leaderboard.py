@@ -71,6 +71,11 @@ def leaderboard(verdict: Verdict, *, title: str, described: Mapping[int, Mapping
         ),
         ("reality check p", _share(verdict.reality_check), "the same by mean return (White); decides too"),
         ("probability of overfitting", _share(verdict.overfitting), "the best of one half of the time is below the median of the other"),
+        (
+            "walk-forward Sharpe ratio",
+            "-" if verdict.walk_forward is None else f"{verdict.walk_forward:.2f}",
+            "of choosing by the past and holding the choice over the stretch that follows, the longest trade's life purged between",
+        ),
         ("mean block", f"{verdict.block:.1f} days", f"of the stationary bootstrap, {verdict.resamples:,} resamples"),
     )
     rows = tuple(_row(t, known.get(t.number, {}), t.number == verdict.chosen) for t in shown)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.durable import write_text
+from options_agent.errors import OptionsAgentError, ServiceError
 from options_agent.research.studies import ledger
 from options_agent.research.studies.declaration import folder_of, load, studies
 from options_agent.research.studies.leaderboard import leaderboard, markdown, page
@@ -14,7 +15,7 @@ from options_agent.research.studies.trials import ground_of
 from options_agent.tracking.runs import TrackedRun, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from options_agent.research.studies.leaderboard import Leaderboard
     from options_agent.research.studies.verdict import Verdict
@@ -28,7 +29,6 @@ def run_and_report(
     name: str, settings: Settings, *, seconds: float | None = None, progress: Callable[[str, int, int], None] | None = None
 ) -> Ended:
     """`run_study`, then its pages, its run in MLflow, and the traces of what was asked; what a server that is away misses waits."""
-    from options_agent.errors import ServiceError
     from options_agent.llm.traces import send_traces
 
     ended = run_study(name, settings, seconds=seconds, progress=progress)
@@ -57,13 +57,25 @@ def ended_of(name: str, settings: Settings) -> Ended:
 
 
 def unfinished(settings: Settings) -> list[str]:
-    """Names of the studies whose search has trials left.
+    """Names of the studies whose search has trials left, and of those whose ledger or declaration was changed: a run says what is wrong."""
 
-    Raises:
-        DataError: a ledger was changed.
-    """
-    logs = {name: ledger.read(folder_of(name, settings) / "ledger.jsonl") for name in studies(settings)}
-    return [name for name, events in logs.items() if not state_of(load(name, settings), events).finished]
+    def done(name: str) -> bool:
+        try:
+            return state_of(load(name, settings), ledger.read(folder_of(name, settings) / "ledger.jsonl")).finished
+        except OptionsAgentError:
+            return False
+
+    return [name for name in studies(settings) if not done(name)]
+
+
+def run_each(names: Iterable[str], settings: Settings, *, seconds: float | None = None) -> Iterator[tuple[str, Ended | OptionsAgentError]]:
+    """Run studies one after another, finished ones only told; one that cannot go on yields its error, and the next has its turn."""
+    for name in names:
+        try:
+            ended = ended_of(name, settings)
+            yield name, ended if ended.why == "finished" else run_and_report(name, settings, seconds=seconds)
+        except OptionsAgentError as error:
+            yield name, error
 
 
 def board_of(name: str, settings: Settings, ended: Ended, most: int = 25) -> tuple[str, Leaderboard | None]:

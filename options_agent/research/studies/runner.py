@@ -180,13 +180,13 @@ def _search(
                 progress(name, len(state.trials[name]), study.trials)
 
 
-def view_of(ground: Ground, state: State, name: str) -> View:
-    """What a proposer may know: its own trials, and of the best of them the regimes."""
+def view_of(ground: Ground, state: State, name: str, *, blind: bool = False) -> View:
+    """What a proposer may know: its own trials, and of the best of them the regimes. `blind`: nothing of validation either."""
     study = ground.study
-    trials = [t for t in state.trials[name] if t["status"] != "unplayed"]
+    trials = [t | ({"validation": {}} if blind else {}) for t in state.trials[name] if t["status"] != "unplayed"]
     seen = tuple(SeenTrial(t["number"], t["values"], t["hypothesis"], t["status"], t["train"], t["validation"]) for t in trials)
     best = _best(study, trials)
-    regimes, attributions = ({}, {}) if best is None or name not in {"model", "placebo"} else _insight(ground, best)
+    regimes, attributions = ({}, {}) if best is None or name not in {"model", "placebo"} else _insight(ground, best, blind=blind)
     seed = int(hashlib.sha256(f"{study.sha256}|{study.seed}|{name}|{state.rounds[name]}".encode()).hexdigest()[:15], 16)
     return View(
         study.space,
@@ -204,15 +204,16 @@ def view_of(ground: Ground, state: State, name: str) -> View:
 def _best(study: Study, trials: list[dict[str, Any]]) -> dict[str, Any] | None:
     name, way = study.objectives[0]
     able = [t for t in trials if t["status"] == "ok"]
-    return max(able, key=lambda t: (t["train"][name] + t["validation"][name]) * (1 if way == "max" else -1), default=None)
+    return max(able, key=lambda t: (t["train"][name] + t["validation"].get(name, 0.0)) * (1 if way == "max" else -1), default=None)
 
 
-def _insight(ground: Ground, trial: dict[str, Any]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """A trial's days by regime, and where its P&L of training came from, as shares."""
+def _insight(ground: Ground, trial: dict[str, Any], *, blind: bool) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """A trial's days by regime, and where its P&L of training came from, as shares. `blind`: the days of training only."""
     (outcome,) = play_trials(ground, [trial["values"]])
+    days = ground.train.days if blind else np.concatenate((ground.train.days, ground.validation.days))
     point = configuration(ground, trial["values"])
     part = ground.train
-    return by_regime(ground, outcome.returns), shares(
+    return by_regime(ground, outcome.returns[: days.size], days), shares(
         attribute(run_backtest(part.history, point.strategy, point.settings, part.features), part.history)
     )
 
@@ -256,6 +257,7 @@ def _play(path: Path, ground: Ground, event: dict[str, Any]) -> None:
     write_bytes(path.parent / "returns" / name, stream.getvalue())
     trials = [
         {"number": t["number"], "status": o.status, "train": o.train, "validation": o.validation}
+        | ({"reason": o.reason} if o.reason else {})
         for t, o in zip(event["accepted"], outcomes, strict=True)
     ]
     digest = hashlib.sha256(stream.getvalue()).hexdigest()
@@ -298,6 +300,7 @@ def judge(study: Study, settings: Settings, state: State, ground: Ground) -> Ver
         numbers=[trials[n]["number"] for n in order],
         statuses=[trials[n]["status"] for n in order],
         mean_life_days=ground.strategy.entry.dte_target,
+        embargo_days=study.embargo_days,
         seed=study.seed,
     )
     write_json(folder_of(study.name, settings) / "verdict.json", found.as_dict())

@@ -11,8 +11,8 @@ from options_agent.backtest.grid import Configuration, configurations
 from options_agent.backtest.metrics.grid import midnights
 from options_agent.backtest.sweep import play_points
 from options_agent.backtest.sweep_summary import SUMMARY
-from options_agent.errors import SettingsError
-from options_agent.research.studies.splits import folds
+from options_agent.errors import OptionsAgentError, SettingsError
+from options_agent.research.studies.splits import DAY_US, folds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 YEAR: Final = 365
 PARTS: Final = ("train", "validation")
+#: What playing one point may raise; what concerns the machine (memory, disk) ends the run, which goes on later.
+_FAILS: Final = (OptionsAgentError, ArithmeticError, ValueError, LookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +52,17 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trial's numbers by part, status (ok, inconclusive, failed) and daily returns in coin (train days + validation days,)."""
+    """A trial's numbers by part, status, and daily returns in coin (train days + validation days,).
+
+    `status`: ok, inconclusive (too few trades, or an objective that is not defined), or failed (it cannot be played; `reason` says why,
+    its returns are NaN). All of them are looks.
+    """
 
     status: str
     train: dict[str, float]
     validation: dict[str, float]
     returns: NDArray[np.float64]
+    reason: str = ""
 
 
 def ground_of(study: Study, settings: Settings) -> Ground:
@@ -120,7 +127,17 @@ def configuration(ground: Ground, values: Mapping[str, Any]) -> Configuration:
 
 
 def play_trials(ground: Ground, points: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    """Play points side by side."""
+    """Play points side by side. One that cannot be played fails alone: it neither ends the study nor goes uncounted."""
+    try:
+        return _together(ground, points)
+    except _FAILS as error:
+        if len(points) > 1:
+            return [outcome for point in points for outcome in play_trials(ground, [point])]
+        days = ground.train.days.size + ground.validation.days.size
+        return [Outcome("failed", {}, {}, np.full(days, np.nan), f"{type(error).__name__}: {error}")]
+
+
+def _together(ground: Ground, points: Sequence[Mapping[str, Any]]) -> list[Outcome]:
     playable = [configuration(ground, values) for values in points]
     parts = [(part, play_points(part.history, playable, part.features)) for part in (ground.train, ground.validation)]
     closed, trades = SUMMARY.index("closed_trades"), []
@@ -155,8 +172,12 @@ def _walked(returns: NDArray[np.float64], days: NDArray[np.int64], embargo: int)
     return {"worst_fold_sharpe": round(min(sharpes), 6)} if sharpes else {}
 
 
-def by_regime(ground: Ground, returns: NDArray[np.float64]) -> dict[str, dict[str, float]]:
-    """A trial's days by the regime known at the start of each: how many, and their mean return in coin (decimal a day)."""
+def by_regime(ground: Ground, returns: NDArray[np.float64], days: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """A trial's days by the regime known at the start of each: how many, and their mean return in coin (decimal a day).
+
+    Args:
+        returns, days: (days,) daily returns and the ends of their days, microseconds.
+    """
     from options_agent.backtest.runner import regime_labels
     from options_agent.lake.store import open_lake
 
@@ -165,7 +186,7 @@ def by_regime(ground: Ground, returns: NDArray[np.float64]) -> dict[str, dict[st
         return {}
     known = np.asarray(table["ts"].combine_chunks().cast("int64"))
     names = table["regime"].to_pylist()
-    starts = np.concatenate((ground.train.days, ground.validation.days)) - 86_400_000_000
+    starts = days - DAY_US
     at = np.searchsorted(known, starts, side="right") - 1
     labels = np.array([names[i] if i >= 0 else "unknown" for i in at.tolist()])
     return {

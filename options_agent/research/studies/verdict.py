@@ -16,6 +16,7 @@ from options_agent.backtest.metrics.grid import YEAR_DAYS
 from options_agent.backtest.overfitting import backtest_overfitting, deflated_sharpe, probabilistic_sharpe
 from options_agent.durable import plain_json
 from options_agent.errors import DataError
+from options_agent.research.studies.splits import folds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,8 @@ LEVEL: Final = 0.05
 RESAMPLES: Final = 1_000
 #: Fewer days bear no verdict.
 LEAST_DAYS: Final = 20
+#: Fewer days of the past choose nothing.
+LEAST_PAST: Final = 10
 #: The deviation of a resample counts as at least this share of the sample's: a trial of few trades has resamples with none.
 FLOOR: Final = 0.5
 #: Trials whose own persistence is measured for the length of blocks.
@@ -79,6 +82,8 @@ class Verdict:
         looks: all that was tried, also what failed; `measured` of them have returns that vary.
         days, block: observations, and the mean block of the bootstrap in days.
         overfitting: probability that the best in sample is below the median out of it; None where there is no choice or no time.
+        walk_forward: annualised Sharpe ratio of choosing the best of the past again and again and holding it over the stretch that follows,
+            `embargo_days` purged between; None where it was not asked for or the days are too few.
         reality_check, spa_lower, spa_consistent, spa_upper: p of no trial being better than doing nothing; None without a measured trial.
         chosen: number of the conclusive trial with the best Sharpe ratio.
         discovered: by `rule`.
@@ -93,6 +98,7 @@ class Verdict:
     resamples: int
     level: float
     overfitting: float | None
+    walk_forward: float | None
     reality_check: float | None
     spa_lower: float | None
     spa_consistent: float | None
@@ -117,6 +123,7 @@ def verdict(
     numbers: Sequence[int] | None = None,
     statuses: Sequence[str] | None = None,
     mean_life_days: float = 1.0,
+    embargo_days: int | None = None,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -131,6 +138,7 @@ def verdict(
         numbers: of the trials; 0, 1, ... by default.
         statuses: `ok` trials may be chosen, others (`inconclusive`, `failed`) only count; all `ok` by default.
         mean_life_days: of the trades: blocks are no shorter on average.
+        embargo_days: of the purged walk-forward, as long as a trade can live; None: there is none.
         level: of a discovery.
         resamples, seed: of the bootstrap; the same seed gives the same numbers.
         blocks: of the cross-validation; 16, or 8 under 64 days.
@@ -167,6 +175,7 @@ def verdict(
         resamples=resamples,
         level=level,
         overfitting=probability,
+        walk_forward=None if embargo_days is None else walked_forward(known, at, embargo_days),
         reality_check=found.reality_check if found else None,
         spa_lower=found.spa_lower if found else None,
         spa_consistent=found.spa_consistent if found else None,
@@ -185,6 +194,33 @@ def study_block(returns: Floats, mean_life_days: float) -> float:
     picked = np.unique(np.linspace(0, trials - 1, min(trials, _PERSISTENCE_OF)).astype(int)) if trials else np.empty(0, int)
     own = float(np.mean([block_length(returns[:, n]) for n in picked])) if picked.size else 1.0
     return float(max(1.0, min(max(own, mean_life_days if math.isfinite(mean_life_days) else 1.0), days / 4)))
+
+
+def walked_forward(returns: Floats, at: NDArray[np.int64], embargo_days: int) -> float | None:
+    """Annualised Sharpe ratio of who chooses by the past: in each purged fold the trial with the best Sharpe ratio so far is held next.
+
+    Trials were proposed by who had seen all these days, so this flatters; what it takes out is the choice of the best among them.
+
+    Args:
+        returns: (days, trials), finite. at: (days,) ends of days, microseconds.
+        embargo_days: days of the past nearer to a test than this take no part in its choice.
+
+    Returns:
+        None where under `LEAST_DAYS` days are tested, or none is choosable.
+    """
+    held = []
+    for past, test in folds(at, embargo_days):
+        known = returns[past]
+        spread = known.std(axis=0)
+        if past.size < LEAST_PAST or not (spread > 0).any():
+            continue
+        best = int(np.argmax(np.where(spread > 0, known.mean(axis=0) / np.where(spread > 0, spread, 1.0), -np.inf)))
+        held.append(returns[test, best])
+    if not held or sum(piece.size for piece in held) < LEAST_DAYS:
+        return None
+    whole = np.concatenate(held)
+    deviation = float(whole.std())
+    return float(whole.mean()) / deviation * math.sqrt(YEAR_DAYS) if deviation > 0 else None
 
 
 def snooping(

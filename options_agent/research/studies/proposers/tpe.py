@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Tpe:
-    """With one objective or several (Optuna's multi-objective TPE); what it maximises is the mean of training and validation."""
+    """With one objective or several (Optuna's multi-objective TPE); what it maximises is the mean of the parts it is shown."""
 
     name: str = "tpe"
 
@@ -45,9 +45,10 @@ class Tpe:
 
 
 def mean_objective(trial: SeenTrial, name: str) -> float | None:
-    """Mean of training and validation; None where either is missing."""
-    known = [part[name] for part in (trial.train, trial.validation) if name in part]
-    return sum(known) / 2 if len(known) == 2 else None
+    """Mean of the parts that are shown (training alone where validation is kept back); None where it is missing in one."""
+    parts = [part for part in (trial.train, trial.validation) if part]
+    known = [part[name] for part in parts if name in part]
+    return sum(known) / len(known) if known and len(known) == len(parts) and trial.train else None
 
 
 def _distribution(p: Parameter) -> Any:

@@ -15,16 +15,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from options_agent.backtest.sweep import play_points
 from options_agent.errors import DataError, SettingsError
-from options_agent.research.studies import ledger, runner
+from options_agent.lake.store import open_lake
+from options_agent.llm.client import complete
+from options_agent.regimes.label import label_regimes
+from options_agent.research.studies import comparison, ledger, runner
+from options_agent.research.studies import trials as trials_module
+from options_agent.research.studies.comparison import compare_proposers
 from options_agent.research.studies.declaration import Study, costs_sha256, declare, folder_of, load, rules_sha256
 from options_agent.research.studies.holdout import open_holdout, openings_path
 from options_agent.research.studies.proposals import Proposal, View
+from options_agent.research.studies.proposers import model
 from options_agent.research.studies.proposers.model import dealt_anew
-from options_agent.research.studies.proposers.model import shown as shown_to_model
-from options_agent.research.studies.runner import returns_of, run_study, state_of
+from options_agent.research.studies.report import run_each, unfinished
+from options_agent.research.studies.runner import Ended, returns_of, run_study, state_of
 from options_agent.research.studies.space import Parameter, SearchSpace
 from options_agent.research.studies.splits import folds, longest_life_days, split
+from options_agent.research.studies.trials import ground_of
 from options_agent.settings import Settings, load_settings
 from options_agent.strategies.catalogue import strategy
 from tests.conftest import REPOSITORY
@@ -170,31 +178,109 @@ def test_bad_and_repeated_proposals_are_refused_told_and_counted(filled: Path, m
 
 
 def test_what_is_seen_holds_nothing_of_the_holdout(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = study("blind", proposers=("random", "tpe", "model", "placebo"), batch=4)
     other = tmp_path / "other"
-    fill(other, shift_after=study().splits.holdout[0])
+    fill(other, shift_after=everyone.splits.holdout[0])
+    for home in (filled, other):
+        label_regimes(open_lake(settings_of(home)), "BTC", everyone.start, everyone.end)
     seen: dict[str, list[str]] = {}
-    real = runner.view_of
+    real_view, real_complete = runner.view_of, complete
 
     def watched(ground: Any, state: Any, name: str) -> View:
-        view = real(ground, state, name)
-        seen.setdefault(str(ground.settings.home), []).append(json.dumps(shown_to_model(view, 3), default=str) + repr(view))
+        view = real_view(ground, state, name)
+        seen.setdefault(str(ground.settings.home), []).append(repr(view))
         return view
 
+    def asked(settings: Settings, feature: str, messages: Any, **options: Any) -> Any:
+        seen.setdefault(str(settings.home), []).append(json.dumps([feature, messages, options["schema"], options["seed"]]))
+        return real_complete(settings, feature, messages, **options)
+
     monkeypatch.setattr(runner, "view_of", watched)
-    ends = [run_study("blind", declared(home, study("blind"))) for home in (filled, other)]
+    monkeypatch.setattr(model, "complete", asked)
+    ends = [run_study("blind", declared(home, everyone)) for home in (filled, other)]
     mine, its = (seen[str(home.resolve())] for home in (filled, other))
-    assert len(mine) > 5
+    prompts = [text for text in mine if text.startswith('["study"')]
+    assert len(prompts) >= 4  # of the model and of its placebo, each in two rounds
+    assert any("mean_daily_return" in text for text in prompts)  # with regimes in them
     assert mine == its
     assert story("blind", settings_of(filled)) == story("blind", settings_of(other))
     assert ends[0].verdict == ends[1].verdict
-    # and the two holdouts do differ
-    answers = []
-    for home in (filled, other):
-        settings = settings_of(home)
-        openings_path(settings).unlink(missing_ok=True)
-        open_holdout("blind", settings)
-        answers.append(story("blind", settings)[-1])
-    assert answers[0]["trial"] == answers[1]["trial"]
+    # nor would it have gone the same with other days than the holdout's exchanged: the test can tell
+    third = tmp_path / "third"
+    fill(third, shift_after=everyone.splits.validation[0])
+    seen.clear()
+    run_study("blind", declared(third, everyone))
+    assert seen[str(third.resolve())] != mine
+
+
+def test_racers_see_nothing_of_the_validation_they_are_scored_on(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[View] = []
+    real = runner.view_of
+
+    def watched(*seen: Any, **options: Any) -> View:
+        views.append(real(*seen, **options))
+        return views[-1]
+
+    monkeypatch.setattr(comparison, "view_of", watched)
+    settings = declared(filled, study("race", proposers=("tpe", "model", "best_fixed"), batch=4))
+    label_regimes(open_lake(settings), "BTC", FIRST, FIRST + dt.timedelta(days=DAYS - 1))
+    race = compare_proposers("race", settings, trials=8, seeds=3)
+    trials = [trial for view in views for trial in view.trials]
+    assert trials
+    assert not any(trial.validation for trial in trials)
+    assert all(trial.train for trial in trials)
+    days = ground_of(load("race", settings), settings).train.days.size
+    regimes = [view.regimes for view in views if view.regimes]
+    assert regimes
+    assert all(sum(numbers["days"] for numbers in told.values()) == days for told in regimes)
+    assert race.played == {"tpe": [8, 8, 8], "model": [8, 8, 8], "best_fixed": [1, 1, 1]}
+    assert race.looks == 51
+    assert race.final["nothing"] == [0.0, 0.0, 0.0]
+    assert {"model less tpe", "model less best_fixed", "model less nothing", "tpe less nothing"} <= race.differences.keys()
+
+
+def test_a_trial_that_cannot_be_played_fails_alone_and_counts(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = play_points
+
+    def brittle(history: Any, points: Any, features: Any) -> Any:
+        if any(point.settings.crossing > 0.9 for point in points):
+            raise ZeroDivisionError("no such market")
+        return real(history, points, features)
+
+    monkeypatch.setattr(trials_module, "play_points", brittle)
+    space = SearchSpace((Parameter("legs.sold.target", "float", 0.1, 0.4, 0.05), Parameter("costs.crossing", "choice", values=(0.5, 1.0))))
+    settings = declared(filled, study("brittle", proposers=("random",), space=space))
+    ended = run_study("brittle", settings)
+    trials = ended.state.trials["random"]
+    failed = [t for t in trials if t["status"] == "failed"]
+    assert ended.why == "finished"
+    assert len(trials) == 8
+    assert {t["values"]["costs.crossing"] for t in failed} == {1.0}
+    assert all("no such market" in t["reason"] for t in failed)
+    assert ended.verdict is not None
+    assert (ended.verdict.looks, ended.verdict.measured) == (8, 8 - len(failed))
+
+
+def test_an_answer_that_was_written_and_never_heard_is_told(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openings_path(settings_of(filled)).unlink(missing_ok=True)
+    settings = declared(filled, study("unheard", proposers=("random",), trials=4))
+    run_study("unheard", settings)
+    real = ledger.append
+
+    def killed(path: Path, kind: str, **content: Any) -> Any:
+        if kind == "holdout_answered" and path.parent.name == "unheard":
+            raise KeyboardInterrupt
+        return real(path, kind, **content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_holdout("unheard", settings)
+    answer = ledger.read(openings_path(settings))[-1]["answer"]
+    assert open_holdout("unheard", settings) == answer
+    assert len(ledger.read(openings_path(settings))) == 1
+    with pytest.raises(SettingsError, match="once is all"):
+        open_holdout("unheard", settings)
 
 
 def test_the_holdout_answers_once_and_every_asking_is_written(filled: Path) -> None:
@@ -329,3 +415,18 @@ def test_state_refuses_the_ledger_of_another_study(filled: Path) -> None:
     events = ledger.read(folder_of("mine", settings) / "ledger.jsonl")
     with pytest.raises(DataError, match="another declaration"):
         state_of(study("yours"), events)
+
+
+def test_a_study_that_cannot_go_on_keeps_no_other_from_running(filled: Path) -> None:
+    settings = declared(filled, study("a-broken", proposers=("random",), trials=3))
+    run_study("a-broken", settings, seconds=0.0)
+    path = folder_of("a-broken", settings) / "ledger.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"space_sha256", b"spice_sha256"))
+    declared(filled, study("b-sound", proposers=("random",), trials=3))
+    assert {"a-broken", "b-sound"} <= set(unfinished(settings))
+    found = dict(run_each(["a-broken", "b-sound"], settings))
+    assert isinstance(found["a-broken"], DataError)
+    assert isinstance(found["b-sound"], Ended)
+    assert found["b-sound"].why == "finished"
+    assert "b-sound" not in unfinished(settings)
+    shutil.rmtree(path.parent)

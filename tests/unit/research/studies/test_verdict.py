@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from options_agent.backtest.bootstrap import indices
 from options_agent.backtest.overfitting import deflated_sharpe, probabilistic_sharpe
 from options_agent.errors import DataError
-from options_agent.research.studies.verdict import Snooping, snooping, study_block, verdict
+from options_agent.research.studies.verdict import Snooping, snooping, study_block, verdict, walked_forward
 
 DAY_US = 86_400_000_000
 
@@ -219,3 +219,31 @@ def test_blocks_are_as_long_as_trades_live() -> None:
     assert study_block(noise(100, 3), 9.0) >= 9.0
     assert study_block(noise(100, 3), 90.0) == 25.0
     assert study_block(np.zeros((100, 0)), float("nan")) == 1.0
+
+
+def test_walking_forward_is_choosing_by_the_past_and_holding_what_follows() -> None:
+    returns, at = noise(120, 6, 3), days(120)
+    held = []
+    for test in (range(24, 48), range(48, 72), range(72, 96), range(96, 120)):
+        past = returns[: test.start - 10]
+        held.append(returns[test, int(np.argmax(past.mean(axis=0) / past.std(axis=0)))])
+    whole = np.concatenate(held)
+    assert walked_forward(returns, at, 10) == pytest.approx(whole.mean() / whole.std() * np.sqrt(365))
+    assert verdict(returns, at, embargo_days=10, resamples=50).walk_forward == walked_forward(returns, at, 10)
+    assert verdict(returns, at, resamples=50).walk_forward is None
+    assert walked_forward(returns[:15], at[:15], 1) is None
+    # days within the embargo take no part in the choice
+    spoilt = returns.copy()
+    spoilt[14:24, 5] += 1.0
+    assert walked_forward(spoilt[:48], at[:48], 10) != walked_forward(spoilt[:48], at[:48], 0)
+    assert walked_forward(np.zeros((120, 2)), at, 10) is None
+
+
+def test_walking_forward_takes_out_what_choosing_the_luckiest_brings_in() -> None:
+    chosen, walked = [], []
+    for seed in range(30):
+        found = verdict(noise(120, 60, seed), days(120), embargo_days=7, resamples=20, blocks=2)
+        chosen.append(max(t.sharpe or 0.0 for t in found.trials))
+        walked.append(found.walk_forward or 0.0)
+    assert np.mean(chosen) > 3
+    assert abs(np.mean(walked)) < 1.2  # three standard errors
