@@ -161,10 +161,10 @@ def measured(run: SavedRun, part: Cut) -> dict[str, Any]:
 
 
 def of_capital(metrics: Mapping[str, float | None], equity: pa.Table) -> dict[str, float]:
-    """What compares between coins and sizes: `profit_usd`, and fees and slippage as a share of the equity at the start, both in USD."""
+    """What compares between coins and sizes: `profit_usd`, and what was paid as a share of the equity at the start, in USD."""
     usd = since_paid_in(equity, "usd")[1]
     shares = {}
-    for name in ("fees", "slippage"):
+    for name in ("fees", "slippage", "hedge_costs"):
         paid = metrics.get(f"{name}_usd")
         shares[f"{name}_share"] = math.nan if paid is None or not usd[0] > 0 else float(paid / usd[0])
     return shares | {"profit_usd": float(usd[-1] - usd[0])}

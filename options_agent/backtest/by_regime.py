@@ -45,7 +45,7 @@ HELD: Final = frozenset(
     {"turnover", "exposure", "average_positions", "margin_average", "delta_average", "gamma_average", "vega_average", "theta_average"}
 )
 #: Families over the snapshots themselves.
-SEEN: Final = frozenset({"most_positions", "stale_share", "margin_peak"})
+SEEN: Final = frozenset({"most_positions", "stale_share", "margin_peak", "hedge_costs", "hedge_profit", "funding"})
 #: Families that rest on what happens within days, not on daily returns: their sample is the regime's time.
 TIMED: Final = (
     HELD | SEEN | {"return", "hold_return_usd", "days", "max_drawdown", "max_drawdown_days", "time_under_water", "longest_under_water"}
@@ -128,8 +128,9 @@ def regime_metrics(result: BacktestResult, labels: pa.Table, seed: int = SEED) -
 
     Metrics of trades and fills (`ENTRY`) are over the trades whose entry fell in the regime, whenever they ended. The others are over
     the path: the steps of the equity that began in the regime, chained on a clock that stands still in other regimes, so that a day of
-    it is 24 hours of the regime. `most_positions`, `margin_peak` and `stale_share` are over the snapshots in the regime. Headlines have
-    bootstrap intervals from ten such days on. A regime in which the account stood at or below zero has no path metrics.
+    it is 24 hours of the regime. `most_positions`, `margin_peak`, `stale_share` and what a hedge moved are over the snapshots in the
+    regime. Headlines have bootstrap intervals from ten such days on. A regime in which the account stood at or below zero has no path
+    metrics.
 
     Args:
         result: any run.

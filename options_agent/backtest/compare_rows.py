@@ -30,6 +30,7 @@ HEADLINES: Final = (
     ("assignment_rate", "assigned", "share"),
     ("fees_share", "fees, of capital", "share"),
     ("slippage_share", "slippage, of capital", "share"),
+    ("hedge_costs_share", "hedging, of capital", "share"),
     ("exposure", "time in the market", "share"),
 )
 #: Kinds of trades of a pair in words; {base} and {other} are labels.

@@ -17,6 +17,7 @@ from options_agent.backtest.joint_risk import daily_risk
 from options_agent.backtest.metrics import DAY_US, METRICS, measure
 from options_agent.backtest.metrics.evidence import paid_in
 from options_agent.backtest.metrics.grid import midnights
+from options_agent.backtest.metrics.trades import settles_in_usd
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.uncertainty import odds_above, spread
 from options_agent.errors import DataError
@@ -38,6 +39,8 @@ WINDOW_DAYS: Final = 30
 ROUNDING: Final = 1e-12
 #: Columns of a run's equity in coins that a book adds up in USD.
 _IN_COIN: Final = ("initial_margin", "delta", "vega", "theta")
+#: Columns of what moved at a snapshot, and the metrics that sum them: in a book, USD at the index of their own time.
+_FLOWS: Final = {"hedge_fee": "hedge_costs", "perpetual_pnl": "hedge_profit", "funding": "funding"}
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,8 @@ def book_metrics(book: Book, parts: Sequence[Cut]) -> dict[str, float]:
     if not readable:
         found |= {m.name: math.nan for m in METRICS if m.family in ENTRY or m.family == "turnover"}
     usd = {name: value for name, value in found.items() if not name.endswith("_coin") and name != "gamma_average"}
-    return usd | {"premium_usd": found["premium_coin"], "premium_sold_usd": found["premium_sold_coin"]}
+    in_usd = {f"{name}_usd": found[f"{name}_coin"] for name in ("premium", "premium_sold", *_FLOWS.values())}
+    return usd | in_usd
 
 
 def _account(book: Book, parts: Sequence[Cut]) -> pa.Table:
@@ -219,6 +223,13 @@ def _account(book: Book, parts: Sequence[Cut]) -> pa.Table:
         if all(name in part.equity.column_names for part in parts):
             stood = np.stack([_as_of(book.ts, times(part.equity, "ts"), part.equity[name]) for part in parts])
             columns[name] = np.where(book.units > 0, stood * book.index * book.units, 0.0).sum(axis=0)
+    for name in _FLOWS:
+        if all(name in part.equity.column_names for part in parts):
+            columns[name] = np.zeros(book.ts.size)
+            for part, units, index in zip(parts, book.units, book.index, strict=True):
+                at = _place(book, times(part.equity, "ts"))
+                usd = part.equity[name].to_numpy() * (1.0 if settles_in_usd(part.fills) else index[at])
+                np.add.at(columns[name], at, usd * units[np.maximum(at - 1, 0)])  # by what was held until then
     return pa.table(columns)
 
 
@@ -242,8 +253,7 @@ def _fills(book: Book, parts: Sequence[Cut]) -> pa.Table:
     for i, part in enumerate(parts):
         f = part.fills
         scale, index = book.units[i, _place(book, times(f, "ts"))], f["index"].to_numpy()
-        linear = "currency" in f.column_names and f["currency"].to_pylist()[:1] == ["usd"]
-        coin = 1 / index if linear else np.ones(f.num_rows)
+        coin = 1 / index if settles_in_usd(f) else np.ones(f.num_rows)
         columns = {
             "kind": f["kind"],
             "contracts": f["contracts"].to_numpy() * index * scale,

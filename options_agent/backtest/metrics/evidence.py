@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
@@ -90,6 +91,19 @@ class Evidence:
         if name not in self.equity_rows.column_names:
             return None
         return np.asarray(self.equity_rows[name].to_numpy(zero_copy_only=False))
+
+    def flow(self, name: str, currency: Currency) -> float:
+        """The sum of what moved at each snapshot, at the index of its time.
+
+        NaN where the run has no such column, or no fill that says which currency a movement was in.
+        """
+        moved = self.column(name)
+        if moved is None or (moved.any() and self.fill_rows.num_rows == 0):
+            return math.nan
+        if trades.settles_in_usd(self.fill_rows) == (currency == "usd"):
+            return float(moved.sum())
+        index = self.equity_rows["index"].to_numpy()
+        return float((moved * index if currency == "usd" else moved / index).sum())
 
     def margin_share(self) -> NDArray[np.float64] | None:
         """Initial margin over equity at each time, where the run knows margin."""

@@ -256,7 +256,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     *_both(
         "fees",
         "money",
-        "fees paid, of trading and of delivery; USD at the index of each fill",
+        "fees of options paid, of trading and of delivery; USD at the index of each fill",
         lambda r, c: trades.fees(r.fills, usd=c == "usd"),
     ),
     *_both(
@@ -265,6 +265,19 @@ METRICS: Final[tuple[Metric, ...]] = (
         "paid for crossing from the mid, over fills with both sides quoted; USD at the index of each fill",
         lambda r, c: trades.slippage(r.fills, usd=c == "usd"),
     ),
+    *_both(
+        "hedge_costs",
+        "money",
+        "fees of the perpetual that hedges, and half its spread; 0 without a hedge; USD at the index of each snapshot",
+        lambda r, c: 0.0 - r.flow("hedge_fee", c),
+    ),
+    *_both(
+        "hedge_profit",
+        "money",
+        "profit of the perpetual that hedges, before its costs and funding; in equity, not in trades",
+        lambda r, c: r.flow("perpetual_pnl", c),
+    ),
+    *_both("funding", "money", "funding of the hedge received less paid; below 0 it was paid", lambda r, c: r.flow("funding", c)),
     *_one("premium_coin", "coin", "premium taken in less premium paid", lambda r: trades.premium(r.fills)),
     *_one("premium_sold_coin", "coin", "premium of the options sold to open", lambda r: trades.premium_sold(r.fills)),
     *_one(

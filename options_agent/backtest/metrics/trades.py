@@ -73,12 +73,17 @@ def closed_trades(trades: pa.Table) -> ClosedTrades:
     )
 
 
+def settles_in_usd(fills: pa.Table) -> bool:
+    """Whether a run's contracts are linear: its prices, fees and hedges are in USD. A run has one kind."""
+    return "currency" in fills.column_names and fills["currency"].to_pylist()[:1] == ["usd"]
+
+
 def fills_of(fills: pa.Table) -> Fills:
     """A run's `fills`."""
     kind = np.array(fills["kind"].to_pylist(), dtype=object)
     contracts, price, fee, index = (fills[n].to_numpy() for n in ("contracts", "price", "fee", "index"))
     mid = fills["mid"].to_numpy() if "mid" in fills.column_names else None
-    if "currency" in fills.column_names and fills["currency"].to_pylist()[:1] == ["usd"]:  # a run has one
+    if settles_in_usd(fills):
         coin = 1 / index
         price, fee, mid = price * coin, fee * coin, None if mid is None else mid * coin
     opening = np.asarray(kind == "open", dtype=bool)

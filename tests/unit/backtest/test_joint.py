@@ -149,6 +149,25 @@ def test_trades_and_costs_are_those_of_the_runs_in_usd(pair: list[SavedRun]) -> 
     assert metrics["premium_sold_usd"] == pytest.approx(sold, rel=1e-9)
 
 
+@pytest.mark.parametrize("rebalance", ["never", "daily"])
+def test_what_hedges_moved_is_that_of_the_runs_by_what_was_held(tmp_path: Path, rebalance: Rebalance) -> None:
+    worlds = (random_world(7, snapshots=160), random_world(8, snapshots=180, underlying="ETH"))
+    runs = [load_run(saved(w.play(CATALOGUE["short_strangle_hedged"]), tmp_path), f"{n}") for n, w in enumerate(worlds)]
+    found = joint_book(runs, {}, None, rebalance)
+    start, end = (dt.datetime.fromisoformat(found["range"][k]) for k in ("start", "end"))
+    paid, once = 0.0, 0.0
+    for run in runs:
+        assert run.equity is not None
+        scale = 0.5 * found["capital_usd"] / began_with(run, start)
+        for row in run.equity.to_pylist():
+            if start <= row["ts"] <= end:
+                paid -= scale * row["hedge_fee"] * row["index"]
+                once = max(once, abs(row["hedge_fee"]))
+    assert once > 0
+    tolerance = 1e-9 if rebalance == "never" else 0.2  # what is held then drifts from the split of the start
+    assert found["metrics"]["hedge_costs_usd"] == pytest.approx(paid, rel=tolerance)
+
+
 def test_every_metric_that_means_something_in_usd_is_there(pair: list[SavedRun]) -> None:
     expected = {m.name for m in METRICS if not m.name.endswith("_coin")} - {"gamma_average"} | {"premium_usd", "premium_sold_usd"}
     found = joint_book(pair, {})["metrics"]

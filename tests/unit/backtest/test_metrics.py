@@ -140,6 +140,28 @@ def test_trades_and_costs_add_up(run: BacktestResult) -> None:
     assert m["premium_sold_coin"] >= m["premium_coin"]
 
 
+@pytest.mark.parametrize("underlying", ["BTC", "BTC_USDC"])
+def test_trades_and_the_hedge_make_up_the_whole_change_of_equity(underlying: str) -> None:
+    world = random_world(3, snapshots=200, underlying=underlying)
+    hedged = world.play(CATALOGUE["short_strangle_hedged"], perpetual_half_spread=0.0002)
+    m, currency = hedged.metrics, "usd" if underlying == "BTC_USDC" else "coin"
+    assert m[f"hedge_costs_{currency}"] > 0
+    column = {name: hedged.equity[name].to_numpy() for name in ("hedge_fee", "perpetual_pnl", "funding")}
+    assert m[f"hedge_costs_{currency}"] == pytest.approx(-column["hedge_fee"].sum())
+    index = hedged.equity["index"].to_numpy()
+    other, scale = ("coin", 1 / index) if currency == "usd" else ("usd", index)
+    assert m[f"hedge_profit_{other}"] == pytest.approx((column["perpetual_pnl"] * scale).sum())
+    moved = m[f"hedge_profit_{currency}"] + m[f"funding_{currency}"] - m[f"hedge_costs_{currency}"]
+    flows = sum(r["amount"] for r in hedged.ledger.to_pylist() if r["kind"] in ("perpetual", "funding", "hedge_fee"))
+    assert moved == pytest.approx(flows, rel=1e-12, abs=1e-12)
+    if currency == "coin":
+        last, fills = hedged.equity.to_pylist()[-1], hedged.fills.to_pylist()
+        of_options = sum(-f["contracts"] * f["price"] - f["fee"] for f in fills) + last["options_coin"]
+        assert last["equity_coin"] - hedged.capital_coin == pytest.approx(of_options + moved, abs=1e-12)
+    bare = world.play(CATALOGUE["short_strangle"]).metrics
+    assert bare["hedge_costs_coin"] == bare["hedge_profit_usd"] == bare["funding_coin"] == 0.0
+
+
 def test_slippage_is_what_the_crossing_cost_and_nothing_at_the_mid() -> None:
     world = random_world(7, snapshots=120, missing=0.0)
     full, half, free = (world.play(CATALOGUE["covered_call"], crossing=c).metrics["slippage_coin"] for c in (1.0, 0.5, 0.0))
