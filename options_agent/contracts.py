@@ -258,6 +258,25 @@ def listed_expiries(at: dt.datetime, rule: ListingRule | None = None) -> tuple[d
     return tuple(dt.datetime.combine(d, EXPIRY_TIME) for d in sorted(dates))
 
 
+#: What real chains kept to, from when on, and nothing is known of earlier: three dailies on 13 days by the hour from 2024-05-01 to
+#: 2025-06-02, four at 481 times from 2025-12-30 and on 2025-12-11; no other difference, in either direction. In between, the fewer.
+LISTING_RULES: Final = ((dt.date(2024, 5, 1), ListingRule(dailies=3)), (dt.date(2025, 12, 11), ListingRule()))
+_LISTED_LIKE_THAT: Final = ("BTC", "ETH")
+_LISTING_TAKES: Final = dt.timedelta(hours=1)
+
+
+def expected_expiries(underlying: str, at: dt.datetime) -> tuple[dt.datetime, ...]:
+    """Expiries that must have been open at `at` and an hour before (a new one takes minutes to appear), ascending.
+
+    Empty for families and times whose listing rule is not known.
+    """
+    rules = [rule for begins, rule in LISTING_RULES if begins <= at.astimezone(dt.UTC).date()]
+    if underlying not in _LISTED_LIKE_THAT or not rules:
+        return ()
+    before = set(listed_expiries(at - _LISTING_TAKES, rules[-1]))
+    return tuple(expiry for expiry in listed_expiries(at, rules[-1]) if expiry in before)
+
+
 def expiry_kind(expiry: dt.datetime) -> Literal["daily", "weekly", "monthly", "quarterly"]:
     """Which listing an expiry belongs to; decides delivery fees (dailies deliver free)."""
     date = expiry.date()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from options_agent.contracts import listed_expiries, parse_option
+from options_agent.contracts import expected_expiries, parse_option
 from options_agent.errors import DataError
 from options_agent.lake.presence import read_presence
 from options_agent.lake.receipts import read_receipt
@@ -83,7 +83,7 @@ def day_report(lake: Lake, underlying: str, day: dt.date, *, settings: Settings,
         "harvesters": _harvesters(lake, underlying, presence, sweeps, settings, end),
         "regions": [{"kind": one.kind, "says": str(one), "source": one.source} for one in _disagreements(lake, underlying, day, settings)],
         "sweeps": _sweeps(sweeps),
-        "coverage": _coverage(presence, day),
+        "coverage": _coverage(presence, underlying, day),
         "thresholds": _thresholds(settings),
         "learnt": receipt.details.get("learnt") if receipt else None,
     }
@@ -200,7 +200,7 @@ def _sweeps(sweeps: list[SweepNote]) -> Document:
     }
 
 
-def _coverage(presence: Presence, day: dt.date) -> Document:
+def _coverage(presence: Presence, underlying: str, day: dt.date) -> Document:
     """Contracts of every expiry in each snapshot, whichever region has them, beside those listed then; expiries nobody has.
 
     Listed is a contract from its first snapshot of the day to its last.
@@ -229,7 +229,7 @@ def _coverage(presence: Presence, day: dt.date) -> Document:
     return {
         "times": [at.isoformat() for at in times],
         "expiries": expiries,
-        "never_seen": [expiry.isoformat() for expiry in listed_expiries(noon) if expiry not in contracts],
+        "never_seen": [expiry.isoformat() for expiry in expected_expiries(underlying, noon) if expiry not in contracts],
     }
 
 

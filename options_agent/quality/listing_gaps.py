@@ -1,7 +1,7 @@
-"""Missing expiries and strikes: contracts that a snapshot lacks though they were listed before it and after it.
+"""Missing expiries and strikes: contracts that a snapshot lacks though the exchange listed them.
 
-A contract is listed from the first snapshot that has it to the last, so what is newly listed or has expired is no gap; besides,
-where a sweep's note names it as listed and not received. Days are read one after the other: a year by the hour takes seconds.
+Listed is a contract from the first snapshot that has it until it expires, an expiry besides whenever the calendar says so, and
+whatever a sweep's note names as listed and not received. Days are read one after the other: a year by the hour takes seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow.compute as pc
 
-from options_agent.contracts import listed_expiries, parse_option
+from options_agent.contracts import expected_expiries, listed_expiries, parse_option
 from options_agent.errors import DataError
 from options_agent.lake.presence import read_presence
 from options_agent.lake.store import days
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
+#: A harvester that saw a smaller share of the expiries the calendar names keeps a selection: the calendar says nothing of it.
+WHOLE_LISTING: Final = 0.5
 _MICROSECONDS: Final = 1_000_000
+_HOUR: Final = 3_600 * _MICROSECONDS
+_EIGHT, _DAY = 8 * _HOUR, 24 * _HOUR
+#: By expiry, contract (None: all of it), index before and index after (-1: none): the indices that lack it.
+_Ends = dict[tuple[int, int | None, int, int], set[int]]
 
 
 @dataclass(slots=True)
@@ -96,7 +102,7 @@ def find_listing_gaps(lake: Lake, underlying: str, start: dt.date, end: dt.date)
     rows: list[dict[str, Any]] = []
     diaries: Diaries | None = None
     for (source, region), trail in sorted(trails.items()):
-        found = [hole for hole in _holes_of(trail, codes) if _touches(hole, trail, start, end)]
+        found = [hole for hole in _holes_of(trail, codes, underlying) if _touches(hole, trail, start, end)]
         if not found:
             continue
         if diaries is None:
@@ -215,7 +221,7 @@ def _grow(trail: _Trail, size: int) -> None:
         trail.last = np.concatenate([trail.last, np.full(more, -1, np.int64)])
 
 
-def _holes_of(trail: _Trail, codes: _Codes) -> list[_Hole]:
+def _holes_of(trail: _Trail, codes: _Codes, underlying: str) -> list[_Hole]:
     """Everything a harvester's snapshots lack: whole expiries first, then contracts where their expiry was there."""
     width = len(trail.at)
     seen = np.concatenate(trail.expiry_seen)
@@ -233,10 +239,57 @@ def _holes_of(trail: _Trail, codes: _Codes) -> list[_Hole]:
         for i in np.flatnonzero((high > low) & (of >= 0)).tolist():
             contract, a, b = holes[i].tolist()
             found.append(_Hole(int(of[i]), contract, a, b, tuple(where[low[i] : high[i]].tolist())))
-    return found + _noted(trail, codes, keys)
+    return found + _at_the_ends(trail, codes, keys, underlying)
 
 
-def _noted(trail: _Trail, codes: _Codes, keys: Ints) -> list[_Hole]:
+def _at_the_ends(trail: _Trail, codes: _Codes, keys: Ints, underlying: str) -> list[_Hole]:
+    """What lacks before it was ever seen, or since it was seen last: by the calendar, by contracts' own lives, by sweeps' notes."""
+    found: _Ends = {}
+    _add_calendar(found, trail, codes, keys, underlying)
+    _add_vanished(found, trail, codes, keys)
+    _add_noted(found, trail, codes, keys)
+    return [_Hole(*key, tuple(sorted(indices))) for key, indices in sorted(found.items(), key=str)]
+
+
+def _add_calendar(found: _Ends, trail: _Trail, codes: _Codes, keys: Ints, underlying: str) -> None:
+    """Expiries the calendar says were open before this harvester first saw them, or that it never saw."""
+    at, width = np.array(trail.at, np.int64), len(trail.at)
+    session = (at - _EIGHT) // _DAY * 2 + ((at - _EIGHT) % _DAY < _HOUR)  # the calendar is the same all along one of these
+    open_at: dict[int, list[Ints]] = {}
+    for one in np.unique(session):
+        indices = np.flatnonzero(session == one)
+        for listed in expected_expiries(underlying, _at(trail, int(indices[0]))):
+            open_at.setdefault(codes.expiries.setdefault(listed, len(codes.expiries)), []).append(indices)
+    expected = {expiry: np.concatenate(parts) for expiry, parts in open_at.items()}
+    met = sum(int(np.isin(indices, _seen(keys, expiry, width)).sum()) for expiry, indices in expected.items())
+    if met < WHOLE_LISTING * sum(map(len, expected.values())):
+        return
+    for expiry, indices in expected.items():
+        seen = _seen(keys, expiry, width)
+        first = int(seen[0]) if len(seen) else -1
+        if len(early := indices[indices < first] if len(seen) else indices):
+            found.setdefault((expiry, None, -1, first), set()).update(early.tolist())
+
+
+def _add_vanished(found: _Ends, trail: _Trail, codes: _Codes, keys: Ints) -> None:
+    """Expiries and contracts that are not seen again though they had not expired: the exchange delists nothing before its time.
+
+    One that was seen in a single snapshot proves nothing: it may be a spoilt name.
+    """
+    at, width = np.array(trail.at, np.int64), len(trail.at)
+    for expiry, number in codes.expiries.items():
+        seen = _seen(keys, number, width)
+        end = int(np.searchsorted(at, round(expiry.timestamp()) * _MICROSECONDS))
+        if len(seen) > 1 and end > seen[-1] + 1:
+            found.setdefault((number, None, int(seen[-1]), -1), set()).update(range(int(seen[-1]) + 1, end))
+    of = np.array(codes.expiry_of[: len(trail.last)], np.int64)
+    low, high = np.searchsorted(keys, of * width + trail.last + 1), np.searchsorted(keys, (of + 1) * width)
+    for contract in np.flatnonzero((of >= 0) & (trail.last > trail.first) & (high > low)).tolist():
+        absent = (keys[low[contract] : high[contract]] % width).tolist()
+        found.setdefault((int(of[contract]), contract, int(trail.last[contract]), -1), set()).update(absent)
+
+
+def _add_noted(found: _Ends, trail: _Trail, codes: _Codes, keys: Ints) -> None:
     """Contracts that sweeps name as missing outside of the time between their first and their last row."""
     width = len(trail.at)
     index_of = {at: i for i, at in enumerate(trail.at)}
@@ -248,25 +301,28 @@ def _noted(trail: _Trail, codes: _Codes, keys: Ints) -> list[_Hole]:
                 absent.setdefault(number, []).append(i)
     _grow(trail, len(codes.names))
     expires = {number: round(expiry.timestamp()) * _MICROSECONDS for expiry, number in codes.expiries.items()}
-    found: dict[tuple[int, int | None, int, int], set[int]] = {}
     for contract, indices in absent.items():
         first, last, expiry = int(trail.first[contract]), int(trail.last[contract]), codes.expiry_of[contract]
+        of_expiry = _seen(keys, expiry, width)
+        with_expiry = set(of_expiry.tolist())
         for i in indices:
             if expires[expiry] <= trail.at[i]:  # a listing that still names what has expired
                 continue
             if first >= 0 and first <= i <= last:  # told already, or there in another region
                 continue
-            there = np.searchsorted(keys, expiry * width + i)
-            whole = not (there < len(keys) and keys[there] == expiry * width + i)
+            whole = i not in with_expiry
             before, after = (last if first >= 0 and i > last else -1), (first if i < first else -1)
             if whole:  # the expiry lacks altogether: between snapshots that have it, it is told already; else once for all its contracts
-                of_expiry = keys[np.searchsorted(keys, expiry * width) : np.searchsorted(keys, (expiry + 1) * width)] % width
                 earlier, later = of_expiry[of_expiry < i], of_expiry[of_expiry > i]
                 if len(earlier) and len(later):
                     continue
                 before, after = int(earlier[-1]) if len(earlier) else -1, int(later[0]) if len(later) else -1
             found.setdefault((expiry, None if whole else contract, before, after), set()).add(i)
-    return [_Hole(*key, tuple(sorted(indices))) for key, indices in sorted(found.items(), key=str)]
+
+
+def _seen(keys: Ints, expiry: int, width: int) -> Ints:
+    """The indices at which an expiry was seen, ascending."""
+    return keys[np.searchsorted(keys, expiry * width) : np.searchsorted(keys, (expiry + 1) * width)] % width
 
 
 def _touches(hole: _Hole, trail: _Trail, start: dt.date, end: dt.date) -> bool:

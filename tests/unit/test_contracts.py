@@ -21,6 +21,7 @@ from options_agent.contracts import (
     Option,
     Perpetual,
     coin_of,
+    expected_expiries,
     expiry_kind,
     format_name,
     listed_expiries,
@@ -234,6 +235,20 @@ def test_an_expiry_is_listed_until_eight_and_no_longer() -> None:
 def test_the_listing_calendar_refuses_a_naive_time() -> None:
     with pytest.raises(DataError, match="naive"):
         listed_expiries(dt.datetime(2026, 1, 30, 8))
+
+
+def test_expected_are_the_expiries_of_the_days_own_rule_that_had_an_hour_to_appear() -> None:
+    noon, eight = dt.datetime(2026, 2, 3, 12, tzinfo=UTC), dt.datetime(2026, 2, 3, 8, tzinfo=UTC)
+    assert expected_expiries("BTC", noon) == listed_expiries(noon)
+    assert expected_expiries("ETH", eight) == tuple(e for e in listed_expiries(eight) if e != dt.datetime(2026, 2, 7, 8, tzinfo=UTC))
+    assert expected_expiries("BTC", dt.datetime(2024, 5, 1, 12, tzinfo=UTC))[:4] == tuple(
+        dt.datetime(2024, 5, day, 8, tzinfo=UTC) for day in (2, 3, 4, 10)
+    )
+
+
+def test_nothing_is_expected_where_the_listing_rule_is_not_known() -> None:
+    assert expected_expiries("XRP_USDC", dt.datetime(2026, 2, 3, 12, tzinfo=UTC)) == ()
+    assert expected_expiries("BTC", dt.datetime(2021, 2, 3, 12, tzinfo=UTC)) == ()
 
 
 def test_an_older_listing_rule_is_data() -> None:

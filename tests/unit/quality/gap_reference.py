@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from itertools import pairwise
 
 from options_agent.contracts import parse_option
 
@@ -27,24 +28,28 @@ def missing_intervals(times: set[dt.datetime], step: dt.timedelta) -> Found:
 
 
 def missing_contracts(seen: Seen) -> Found:
-    """Every run of snapshots that lack an expiry, or a contract of an expiry they have, between two that have it."""
+    """Every run of snapshots that lack an expiry, or a contract of an expiry they have, after one that has it and before its expiry."""
     times = sorted(seen)
     expiries = {at: {parse_option(name).expiry.isoformat() for name in names} for at, names in seen.items()}
-    found = {("expiry", *rest) for rest in _runs(times, expiries)}
+    found: Found = {("expiry", *rest) for rest in _runs(times, expiries)}
     for name, before, after, _ in _runs(times, seen):
         expiry = parse_option(name).expiry.isoformat()
-        without = [at for at in times if before < at < after and expiry in expiries[at]]
+        without = [at for at in times if before < at and (after is None or at < after) and expiry in expiries[at]]
         if without:
             found.add(("strike", name, before, after, len(without)))
     return found
 
 
-def _runs(times: list[dt.datetime], seen: dict[dt.datetime, set[str]]) -> set[tuple[str, dt.datetime, dt.datetime, int]]:
-    found = set()
+def _runs(times: list[dt.datetime], seen: dict[dt.datetime, set[str]]) -> set[tuple[str, dt.datetime, dt.datetime | None, int]]:
+    found: set[tuple[str, dt.datetime, dt.datetime | None, int]] = set()
     for what in set().union(*seen.values()):
+        expiry = dt.datetime.fromisoformat(what) if what[0] == "2" else parse_option(what).expiry
         there = [at for at in times if what in seen[at]]
-        for i in range(len(there) - 1):
-            between = [at for at in times if there[i] < at < there[i + 1]]
+        ends: list[tuple[dt.datetime, dt.datetime | None]] = [*pairwise(there)]
+        if len(there) > 1:  # seen once, it may be a spoilt name
+            ends.append((there[-1], None))
+        for before, after in ends:
+            between = [at for at in times if before < at < (after or expiry)]
             if between:
-                found.add((what, there[i], there[i + 1], len(between)))
+                found.add((what, before, after, len(between)))
     return found

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from options_agent.contracts import listed_expiries, option_name
+from options_agent.contracts import listed_expiries, option_name, parse_option
 from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.store import open_lake, write_snapshot
 from options_agent.lake.sweeps import with_sweep
@@ -33,8 +33,6 @@ def listed(at: dt.datetime) -> list[str]:
 
 
 def rows(at: dt.datetime, names: list[str], *, region: str = "eu1", source: str = "deribit"):
-    from options_agent.contracts import parse_option
-
     options = [parse_option(name) for name in names]
     columns = {
         "ts": [at + dt.timedelta(seconds=2)] * len(names),
@@ -181,9 +179,57 @@ def test_what_has_expired_is_no_gap_even_where_a_spoilt_row_comes_after(lake) ->
     assert listing(lake).num_rows == 0
 
 
+def without(names: list[str], expiry: dt.datetime) -> list[str]:
+    """The names but those of one expiry."""
+    return [name for name in names if parse_option(name).expiry != expiry]
+
+
+def test_an_expiry_that_never_comes_back_is_missing_until_it_expires(lake) -> None:
+    gone = listed_expiries(MIDNIGHT)[1]  # tomorrow, 08:00
+    for hour in range(HOURS):
+        at = MIDNIGHT + hour * HOUR
+        write_snapshot(lake, rows(at, without(listed(at), gone) if hour >= 5 else listed(at)))
+    (row,) = listing(lake).to_pylist()
+    assert (row["kind"], row["expiry"], row["opened_at"], row["closed_at"]) == ("expiry", gone, MIDNIGHT + 4 * HOUR, None)
+    assert (row["first_missing"], row["last_missing"], row["missing"]) == (MIDNIGHT + 5 * HOUR, gone - HOUR, 27)
+
+
+def test_a_contract_that_never_comes_back_is_missing_and_one_seen_once_may_be_a_spoilt_name(lake) -> None:
+    gone, spoilt = listed(MIDNIGHT)[-1], listed(MIDNIGHT)[-1].replace("90000", "9000")
+    for hour in range(6):
+        at = MIDNIGHT + hour * HOUR
+        names = [name for name in listed(at) if name != gone or hour < 4]
+        write_snapshot(lake, rows(at, [*names, spoilt] if hour == 2 else names))
+    assert found(listing(lake)) == {("strike", gone, MIDNIGHT + 3 * HOUR, None, 2)}
+
+
+def whole_calendar(at: dt.datetime) -> list[str]:
+    return [option_name("BTC", expiry, 90_000.0, "C") for expiry in listed_expiries(at)]
+
+
+def test_an_expiry_the_calendar_names_is_missing_though_it_was_never_seen_or_seen_late(lake) -> None:
+    never, late = listed_expiries(MIDNIGHT)[-1], listed_expiries(MIDNIGHT)[-2]
+    for hour in range(12):  # at 08:00 an expiry is opened: it has an hour to appear
+        at = MIDNIGHT + hour * HOUR
+        names = without(whole_calendar(at), never)
+        names = without(names, late) if hour < 3 else names
+        write_snapshot(lake, rows(at, without(names, listed_expiries(at)[3]) if hour == 8 else names))
+    assert found(listing(lake)) == {
+        ("expiry", never.isoformat(), None, None, 12),
+        ("expiry", late.isoformat(), None, MIDNIGHT + 3 * HOUR, 3),
+    }
+
+
+def test_the_calendar_says_nothing_of_a_selection_nor_of_families_it_does_not_know(lake) -> None:
+    for hour in range(3):
+        at = MIDNIGHT + hour * HOUR
+        write_snapshot(lake, rows(at, whole_calendar(at)[:5]))
+    assert listing(lake).num_rows == 0
+
+
 @st.composite
 def holes(draw) -> Iterator[dict[str, dict[dt.datetime, set[str]]]]:
-    """Two regions over 60 hours, each with its own lost snapshots, expiries and strikes; ends are whole."""
+    """Two regions over 60 hours, each with its own lost snapshots, expiries and strikes, some for good; beginnings are whole."""
     harvested = {}
     for region in ("eu1", "us1"):
         lost = draw(st.sets(st.integers(1, HOURS - 2), max_size=8))
@@ -195,6 +241,11 @@ def holes(draw) -> Iterator[dict[str, dict[dt.datetime, set[str]]]]:
         for at in draw(st.lists(st.sampled_from(inner), max_size=6)):
             gone = draw(st.sampled_from(sorted(seen[at])))
             seen[at].discard(gone)
+        for at in draw(st.lists(st.sampled_from(inner), max_size=2)):
+            vanishing = draw(st.sampled_from(sorted(seen[at]) or [""]))
+            family = vanishing.rsplit("-", 2)[0] + "-" if draw(st.booleans()) else vanishing
+            for later in (other for other in seen if other >= at):
+                seen[later] = {name for name in seen[later] if not (family and name.startswith(family))}
         harvested[region] = seen
     return harvested
 
