@@ -185,6 +185,7 @@ class LanguageModelSettings(_Group):
     timeout_seconds: float = Field(60.0, gt=0)
     retries: int = Field(2, ge=0, description="after a lost connection, a 429 or a 5xx; Retry-After is honoured")
     requests_per_minute: float = Field(600.0, gt=0, description="of this process, over all threads")
+    reasoning_tokens: int = Field(2_000, ge=0, description="room to think of models that do so before they answer, on top of the answer's")
     budget_usd_per_day: float | None = Field(5.0, ge=0, description="calls that could pass it are not made; None: no limit")
     budgets: dict[str, float] = Field({}, description='USD a day by feature, for instance {"study": 2.0}')
     prices_file: Path | None = Field(None, description="TOML of prices of one's own (docs/language-model.md); it wins over the kept table")

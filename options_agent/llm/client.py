@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 EMBEDDED_MODELS: Final = {"study": "desk-proposer"}
 #: A byte-level tokeniser makes no more tokens than bytes; and a few for each message's frame.
 FRAME_TOKENS: Final = 16
-#: Models that choose their own temperature.
-_NO_TEMPERATURE: Final = ("o1", "o3", "o4", "gpt-5")
+#: Models that think before they answer: they choose their own temperature, and what they thought counts as output.
+_REASONING: Final = ("o1", "o3", "o4", "gpt-5")
 
 
 class AnswerError(OptionsAgentError):
@@ -82,7 +82,7 @@ def complete(
         schema: JSON schema of the answer, asked for strictly and checked here again.
         prompt: name and version of the prompt, `decision@3`.
         model: by default the feature's, else the settings'.
-        max_tokens: of the answer; the most the call can cost is reserved by it.
+        max_tokens: of the answer, without what a model thinks before it; the most the call can cost is reserved by both.
 
     Raises:
         UnknownPriceError: nobody knows what the model costs; nothing was asked.
@@ -92,6 +92,8 @@ def complete(
     """
     asked = model or model_for(feature, settings)
     plain = [dict(m) for m in messages]
+    if asked.startswith(_REASONING):
+        max_tokens += settings.language_model.reasoning_tokens
     bound = Used(sum(len(m["content"].encode()) + FRAME_TOKENS for m in plain) + len(json.dumps(schema or {})), max_tokens)
     reservation = reserve(settings, feature, asked, prompt, cost_usd(asked, bound, settings), plain)
     options = _options(settings, asked, schema, max_tokens, temperature, seed)
@@ -187,7 +189,7 @@ def _options(
     if schema is not None:
         strict = {"name": "answer", "strict": True, "schema": dict(schema)}
         options["response_format"] = {"type": "json_schema", "json_schema": strict}
-    if not model.startswith(_NO_TEMPERATURE):
+    if not model.startswith(_REASONING):
         options["temperature"] = temperature
     if seed is not None:
         options["seed"] = seed

@@ -141,6 +141,17 @@ def test_what_may_not_be_paid_for_is_not_asked(tmp_path: Path) -> None:
     assert seen == []
 
 
+def test_a_model_that_thinks_first_gets_room_for_it_and_the_room_is_reserved(tmp_path: Path) -> None:
+    with provider(lambda _: chat('{"action": "hold"}')) as (url, seen):
+        settings = desk(tmp_path, url, model="gpt-5-mini", reasoning_tokens=1_000)
+        complete(settings, "study", ASKED, max_tokens=200)
+        complete(settings, "study", ASKED, max_tokens=200, model="gpt-4.1-mini")
+        assert [(body["max_tokens"], "temperature" in body) for body in seen] == [(1_200, False), (200, True)]
+        poor = desk(tmp_path / "poor", url, model="gpt-5-mini", reasoning_tokens=1_000, budget_usd_per_day=0.002)
+        with pytest.raises(BudgetError):  # 1,200 tokens of output at 2 USD a million
+            complete(poor, "study", ASKED, max_tokens=200)
+
+
 def test_the_call_that_takes_a_budget_to_four_fifths_opens_the_alert(tmp_path: Path) -> None:
     with provider(lambda _: chat('{"action": "hold"}')) as (url, _):
         price = complete(desk(tmp_path / "other", url), "study", ASKED).cost_usd
