@@ -70,6 +70,7 @@ def _metadata(receipt: "Receipt", luck: "Mapping[str, Mapping[str, float]]", run
         **counts(receipt),
         **{k: round(float(v), 6) for k, v in headline.items() if v is not None},
         **spread,
+        **{f"probabilistic_sharpe_{c}": round(v, 4) for c, v in report["uncertainty"]["probabilistic_sharpe"].items() if v is not None},
         **{k: round(v, 4) for k, v in odds.items()},
         "status": report["status"],
         "why": "; ".join(report["status_reasons"]) or "-",

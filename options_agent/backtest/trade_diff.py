@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from options_agent.backtest.aligned import begin_of, iso, lacking, spacing, tolerance
-from options_agent.backtest.codes import REASONS_IN_WORDS
-from options_agent.backtest.saved_runs import times
 from options_agent.backtest.saved_trades import PARTS, Trade, ending, read_trades
-from options_agent.backtest.trade_reasons import TERMS, reasons_of
+from options_agent.backtest.trade_reasons import TERMS, doing_at, reasons_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,20 +135,7 @@ def why_alone(trade: Trade, other: SavedRun, near: int) -> str:
     """What the other run was doing when this trade was opened."""
     if other.ts.size and lacking(np.array([trade.opened]), other.ts, near)[0]:
         return f"{other.label} has no snapshot then"
-    if other.decisions is None:
-        return f"{other.label} opened nothing then"
-    at = times(other.decisions, "ts")
-    rows = np.flatnonzero(np.abs(at - trade.opened) <= near)
-    seen = [(other.decisions["action"][int(i)].as_py(), other.decisions["reason"][int(i)].as_py()) for i in rows]
-    declined = [reason for action, reason in seen if action in ("skip", "cancel")]
-    if declined:
-        return f"{other.label} declined: {REASONS_IN_WORDS.get(declined[0], declined[0])}"
-    if other.trades is not None:
-        opened, closed = times(other.trades, "opened_at"), times(other.trades, "closed_at")
-        held = int(((opened <= trade.opened) & ((closed > trade.opened) | (closed == np.iinfo(np.int64).min))).sum())
-        if held:
-            return f"{other.label} had {held} open"
-    return f"{other.label} opened nothing then"
+    return f"{other.label} {doing_at(trade.opened, other, near) or 'opened nothing then'}"
 
 
 def _pair(kind: str, a: Trade, b: Trade, base: SavedRun, other: SavedRun, near: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from options_agent.backtest.aligned import lacking
 from options_agent.backtest.codes import REASONS_IN_WORDS
+from options_agent.backtest.saved_runs import times
 from options_agent.backtest.saved_trades import ROLLED, ending
 
 if TYPE_CHECKING:
@@ -62,13 +63,31 @@ def _opening_time(a: Trade, b: Trade, base: SavedRun, other: SavedRun, near: int
     if abs(a.opened - b.opened) <= near:
         return []
     late = b if b.opened > a.opened else a
-    early, of_late = (a, other) if late is b else (b, base)
+    early, of_early, of_late = (a, base, other) if late is b else (b, other, base)
     why = ""
     if lacking(np.array([early.opened]), of_late.ts, near)[0]:
         why = f": {of_late.label} has no snapshot at the earlier time"
-    elif (mine := _setting(base, "latency_seconds")) != (theirs := _setting(other, "latency_seconds")):
-        why = f": latency {_number(theirs)} s against {_number(mine)} s"
+    elif doing := doing_at(early.opened, of_late, near):
+        why = f": {of_late.label} {doing} at the earlier time"
+    elif (slow := _setting(of_late, "latency_seconds") or 0.0) > (fast := _setting(of_early, "latency_seconds") or 0.0):
+        why = f": latency {_number(slow)} s in {of_late.label} against {_number(fast)} s"
     return [("opening_time", f"opened {_span(b.opened - a.opened)}{why}")]
+
+
+def doing_at(at: int, run: SavedRun, near: int) -> str:
+    """What kept a run from opening at a time: an entry declined and why, or its open positions; empty where neither is known."""
+    if run.decisions is not None:
+        rows = np.flatnonzero(np.abs(times(run.decisions, "ts") - at) <= near)
+        seen = [(run.decisions["action"][int(i)].as_py(), run.decisions["reason"][int(i)].as_py()) for i in rows]
+        declined = [reason for action, reason in seen if action in ("skip", "cancel")]
+        if declined:
+            return f"declined: {REASONS_IN_WORDS.get(declined[0], declined[0])}"
+    if run.decisions is not None and run.trades is not None:
+        opened, closed = times(run.trades, "opened_at"), times(run.trades, "closed_at")
+        held = int(((opened <= at) & ((closed > at) | (closed == np.iinfo(np.int64).min))).sum())
+        if held:
+            return f"had {held} open"
+    return ""
 
 
 def _size(a: Trade, b: Trade, base: SavedRun, other: SavedRun) -> list[Reason]:

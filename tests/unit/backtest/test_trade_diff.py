@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from options_agent.backtest.aligned import common_range
+from options_agent.backtest.codes import REASONS_IN_WORDS
 from options_agent.backtest.saved_runs import load_run
 from options_agent.backtest.saved_trades import PARTS, Trade
 from options_agent.backtest.trade_diff import KINDS, effects, match, trade_diff
@@ -165,8 +166,19 @@ def test_a_later_opening_of_the_same_contract_is_one_trade(call: Path, tmp_path:
     entry = only_pair(diff_of(call, late))
     assert entry["kind"] == "other_terms"
     assert entry["terms"] == ["opening_time"]
-    assert entry["why"] == ["opened 6.0 h later: latency 900 s against 0 s"]
-    assert only_pair(diff_of(late, call))["why"] == ["opened 6.0 h earlier: latency 0 s against 900 s"]
+    assert entry["why"] == ["opened 6.0 h later: latency 900 s in B against 0 s"]
+    assert only_pair(diff_of(late, call))["why"] == ["opened 6.0 h earlier: latency 900 s in A against 0 s"]
+    retell(late, lambda c: c["provenance"]["settings"].update(latency_seconds=0.0))
+    quick = copied(call, tmp_path, "0" * 12)
+    retell(quick, lambda c: c["provenance"]["settings"].update(latency_seconds=900.0))
+    assert only_pair(diff_of(quick, late))["why"] == ["opened 6.0 h later"]  # what was earlier by more latency was not so by latency
+
+
+def test_a_late_opening_is_told_by_what_kept_the_run_from_opening_before(call: Path, tmp_path: Path) -> None:
+    trade = first(call, "closed")
+    late = changed(copied(call, tmp_path), "trades", lambda t: t["trade"] == trade["trade"], opened_at=lambda at: at + 6 * HOUR)
+    changed(late, "decisions", lambda d: d["ts"] == trade["opened_at"], action=lambda _: "skip", reason=lambda _: "max_open")
+    assert only_pair(diff_of(call, late))["why"] == [f"opened 6.0 h later: B declined: {REASONS_IN_WORDS['max_open']} at the earlier time"]
 
 
 def test_a_missing_snapshot_explains_a_late_opening(call: Path, tmp_path: Path) -> None:
