@@ -35,6 +35,8 @@ STORAGE_CLASSES: Final[dict[str, tuple[str, ...]]] = {
 
 #: Base URLs of the exchange.
 HOSTS: Final[dict[str, str]] = {"mainnet": "https://www.deribit.com", "testnet": "https://test.deribit.com"}
+#: Where mainnet keeps the trades of all years; its other host forgets them after about a day.
+HISTORY_HOST: Final = "https://history.deribit.com"
 #: Sources that may be of any network: the exchange, and what was harvested from it.
 _ANY_NETWORK: Final = ("deribit", "lake")
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@\s:]*):[^/\s]*@")
@@ -89,6 +91,7 @@ class DeribitSettings(_Group):
     testnet: Credentials = Credentials()
     synthetic: Credentials = Credentials()
     url: str | None = Field(None, description="base URL of another server of this network, for instance http://127.0.0.1:8765")
+    history_url: str | None = Field(None, description="base URL of the server that keeps trades of past days; mainnet has one of its own")
     transport: Literal["auto", "websocket", "http"] = "auto"
     timeout_seconds: float = Field(10.0, gt=0, description="wall seconds an answer is waited for")
     settle_seconds: float = Field(1.0, ge=0, description="market seconds after the grid time at which a snapshot is taken")
@@ -368,12 +371,19 @@ class Settings(BaseSettings):
                 "synthetic quotes live on the synthetic network only; set both OPTIONS_AGENT_SOURCE and OPTIONS_AGENT_NETWORK"
             )
         _refuse_foreign_host(self.network, self.deribit.url)
+        _refuse_foreign_host(self.network, self.deribit.history_url)
         return self
 
     @property
     def exchange_url(self) -> str:
         """Base URL of the exchange of this network, without `/api/v2`; the synthetic one is the box on this machine."""
         return (self.deribit.url or HOSTS.get(self.network) or f"http://127.0.0.1:{self.exchange.port}").rstrip("/")
+
+    @property
+    def history_url(self) -> str:
+        """Base URL of the server that keeps trades of past days: mainnet's own, or wherever the exchange is."""
+        own = HISTORY_HOST if self.network == "mainnet" and self.deribit.url is None else self.exchange_url
+        return (self.deribit.history_url or own).rstrip("/")
 
     @property
     def exchange_credentials(self) -> Credentials:
@@ -447,10 +457,13 @@ def _refuse_foreign_host(network: Network, url: str | None) -> None:
     if not host:
         return
     loopback = host in {"127.0.0.1", "localhost", "::1"}
-    of_other = [name for name, known in HOSTS.items() if name != network and host == urlsplit(known).hostname]
+    known = [*HOSTS.items(), ("mainnet", HISTORY_HOST)]
+    of_other = [name for name, url_of in known if name != network and host == urlsplit(url_of).hostname]
     if of_other or (network == "synthetic" and not loopback):
         whose = f"{of_other[0]}'s" if of_other else "not this machine's"
-        raise ValueError(f"deribit.url={url!r} is {whose}, the network is {network}: set OPTIONS_AGENT_NETWORK to the exchange's own")
+        raise ValueError(
+            f"the exchange's URL {url!r} is {whose}, the network is {network}: set OPTIONS_AGENT_NETWORK to the exchange's own"
+        )
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import datetime as dt  # noqa: TC003 - typer reads the annotations
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,31 +30,35 @@ def history_command(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from options_agent.cli.backfill import duration
     from options_agent.cli.terminal import console_of
     from options_agent.lake.store import open_lake
     from options_agent.market.deribit.backfill import backfill_history
     from options_agent.market.deribit.market_time import clock_of
+    from options_agent.market.tardis.days import days_between
     from options_agent.settings import load_settings
 
     changes: dict[str, Any] = {"source": "deribit", "network": network, "underlyings": tuple(underlying) if underlying else None}
     settings = load_settings(**{name: value for name, value in changes.items() if value is not None})
-    days = [first.date() + dt.timedelta(days=n) for n in range((last.date() - first.date()).days + 1)]
-    console = console_of()
+    days = days_between(first.date(), last.date())
+    console, started, rows = console_of(), time.monotonic(), 0
     console.print(
         f"{len(days)} days of {', '.join(settings.underlyings)} from {settings.exchange_url} ({settings.network})", soft_wrap=True
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("history", total=len(days) * len(settings.underlyings))
-        found = backfill_history(
-            settings,
-            open_lake(settings),
-            days,
-            clock=asyncio.run(clock_of(settings)),
-            again=again,
-            told=lambda done: progress.update(task, advance=1, description=f"{done.underlying} {done.day}"),
-        )
+
+        def tell(done: HistoryDay) -> None:
+            nonlocal rows
+            rows += 0 if done.done_before else sum(done.receipt.counts.values())
+            pace = f"{rows / (time.monotonic() - started):,.0f} rows/s"
+            progress.update(task, advance=1, description=f"{done.underlying} {done.day}, {pace}")
+
+        found = backfill_history(settings, open_lake(settings), days, clock=asyncio.run(clock_of(settings)), again=again, told=tell)
     _show(found)
+    seconds = time.monotonic() - started
+    console.print(f"{rows:,} rows fetched in {duration(seconds)}, {rows / max(seconds, 1e-9):,.0f} rows/s", soft_wrap=True)
 
 
 def _show(found: list[HistoryDay]) -> None:

@@ -9,6 +9,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from options_agent.contracts import coin_of
 from options_agent.errors import DataError
@@ -28,6 +29,10 @@ _HOUR_US: Final = 3_600_000_000
 _PAGE: Final = dt.timedelta(days=14)
 _MOST_PAGES: Final = 10_000
 _TRADES: Final = 1_000
+#: How old the trades are that the exchange itself still has, and a day: beyond this it is not asked.
+_REMEMBERED: Final = dt.timedelta(hours=48)
+_DELIVERIES: Final = 100
+_FEW_DAYS: Final = 3
 _FIVE_MINUTES: Final = dt.timedelta(minutes=5)
 
 
@@ -114,22 +119,54 @@ async def delivery_table(caller: Caller, underlying: str, start: dt.datetime, en
         ExchangeError: the exchange refused or did not answer.
     """
     found: dict[int, float] = {}
-    offset = 0
-    for _ in range(_MOST_PAGES):
-        page = await caller.call("public/get_delivery_prices", {"index_name": index_of(underlying), "offset": offset, "count": 100})
-        data = page.get("data", [])
-        for each in data:
-            at = dt.datetime.combine(dt.date.fromisoformat(str(each["date"])[:10]), dt.time(8), dt.UTC)
-            if start <= at < end:
-                found[_us(at)] = float(each["delivery_price"])
-        offset += len(data)
-        if not data or dt.date.fromisoformat(str(data[-1]["date"])[:10]) < start.date():
+    # one a day, the newest first: begin near the days that are asked for, and go back to newer ones where that was too far
+    offset = max(0, (caller.clock.now() - end) // dt.timedelta(days=1) - _FEW_DAYS)
+    page = await _deliveries(caller, underlying, offset)
+    while offset and not (page and page[0][0] >= end):
+        offset = max(0, offset - _DELIVERIES) if page else 0
+        page = await _deliveries(caller, underlying, offset)
+    while page:
+        found |= {_us(at): price for at, price in page if start <= at < end}
+        if page[-1][0] < start:
             break
+        offset += len(page)
+        page = await _deliveries(caller, underlying, offset)
     return price_table(sorted(found.items()), underlying, "delivery")
 
 
-async def trades(caller: Caller, underlying: str, start: dt.datetime, end: dt.datetime) -> AsyncIterator[pa.Table]:
-    """Option trades of [start, end), a page a table, ascending, none twice.
+async def _deliveries(caller: Caller, underlying: str, offset: int) -> list[tuple[dt.datetime, float]]:
+    """A page of delivery prices, the newest first, from the `offset`th on."""
+    page = await caller.call("public/get_delivery_prices", {"index_name": index_of(underlying), "offset": offset, "count": _DELIVERIES})
+    return [
+        (dt.datetime.combine(dt.date.fromisoformat(str(each["date"])[:10]), dt.time(8), dt.UTC), float(each["delivery_price"]))
+        for each in page.get("data", [])
+    ]
+
+
+async def day_trades(caller: Caller, underlying: str, start: dt.datetime, end: dt.datetime) -> pa.Table:
+    """Option trades of [start, end), ascending, none twice: from the server that keeps those of all years, and what it may
+    not have yet of the last day from the exchange itself, which forgets them after about a day.
+
+    Raises:
+        ExchangeError: a server refused or did not answer.
+        DataError: see `trades`.
+    """
+    settings = caller.settings
+    hosts = [settings.history_url]
+    if settings.history_url != settings.exchange_url and caller.clock.now() - start < _REMEMBERED:
+        hosts.append(settings.exchange_url)
+    told = [page for host in hosts async for page in trades(caller, underlying, start, end, host=host)]
+    table = pa.concat_tables([TRADE_SCHEMA.empty_table(), *told])
+    if len(hosts) > 1:
+        first = table.append_column("row", pa.array(range(len(table)), pa.int64())).group_by("trade_id").aggregate([("row", "min")])
+        table = table.take(first["row_min"].combine_chunks())
+    return table.take(pc.sort_indices(table, sort_keys=[("ts", "ascending"), ("trade_id", "ascending")]))
+
+
+async def trades(
+    caller: Caller, underlying: str, start: dt.datetime, end: dt.datetime, *, host: str | None = None
+) -> AsyncIterator[pa.Table]:
+    """Option trades of [start, end) that one server has, a page a table, ascending, none twice; the exchange's own by default.
 
     Raises:
         ExchangeError: the exchange refused or did not answer.
@@ -146,15 +183,19 @@ async def trades(caller: Caller, underlying: str, start: dt.datetime, end: dt.da
                 "end_timestamp": _ms(end) - 1,
                 "count": _TRADES,
                 "sorting": "asc",
+                "include_old": True,
             },
+            host=host,
         )
         fresh = [each for each in page["trades"] if each["trade_id"] not in seen]
         own = [each for each in fresh if each["instrument_name"].split("-")[0] == underlying]
         if own:
             yield _trade_table(own, underlying)
-        if not page["has_more"]:
+        if not page["has_more"] and len(page["trades"]) < _TRADES:  # a full page is followed up whatever is said of more
             return
         if not fresh:
+            if not page["has_more"]:
+                return
             raise DataError(
                 f"{_TRADES} trades in one millisecond: the page does not move on",
                 place=f"{underlying} {_time(at)}",

@@ -54,14 +54,19 @@ class Caller:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, method: str, params: dict[str, Any] | None = None, *, tries: int = TRIES) -> Any:
+    async def call(self, method: str, params: dict[str, Any] | None = None, *, tries: int = TRIES, host: str | None = None) -> Any:
         """The result of a method, `public/ticker` for instance.
+
+        Args:
+            method, params: what is asked.
+            tries: at most.
+            host: base URL of another server of the exchange; it is paced with the others.
 
         Raises:
             RefusalError: the exchange answered with an error.
             ExchangeError: it could not be reached, or answered with something else, `tries` times.
         """
-        place = f"{self.url}/{method}"
+        place = f"{host}/api/v2/{method}" if host else f"{self.url}/{method}"
         for attempt in range(1, tries + 1):
             try:
                 return await self._once(method, params or {}, place)
