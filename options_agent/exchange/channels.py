@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.exchange import wire
 from options_agent.exchange.feed import currency_of, index_name
+from options_agent.exchange.methods import bars_of
 from options_agent.exchange.past import RESOLUTIONS
 
 if TYPE_CHECKING:
@@ -187,16 +188,15 @@ def _known_index(market: Market, index: str) -> bool:
 
 
 def _bar(channel: Channel, market: Market) -> dict[str, Any] | None:
-    """The bar that is being made, of the index behind the instrument."""
+    """The bar that is being made; None where an option was not traded."""
     listed = market.feed.listed.get(channel.subject)
     if listed is None:
         return None
     now, step = market.feed.clock.now(), RESOLUTIONS[channel.resolution]
-    bars = market.past.bars(listed.underlying, now - max(step, dt.timedelta(minutes=10)), now, step)
+    bars = bars_of(market, listed, now - max(step, dt.timedelta(minutes=10)), now, step)
     if not bars:
         return None
-    tick, first, high, low, last = bars[-1]
-    return {"tick": tick, "open": first, "high": high, "low": low, "close": last, "volume": 0.0, "cost": 0.0}
+    return dict(zip(("tick", "open", "high", "low", "close", "volume", "cost"), bars[-1], strict=True))
 
 
 def _volatility(market: Market, family: str) -> float | None:

@@ -19,6 +19,7 @@ from options_agent.exchange.past import DVOL_RESOLUTIONS, RESOLUTIONS, Past
 
 if TYPE_CHECKING:
     from options_agent.exchange.faults import Faults
+    from options_agent.exchange.past import TradeBar
 
 VERSION: Final = "1.2.26"
 _KINDS: Final = ("future", "option", "spot", "future_combo", "option_combo", "combo", "any")
@@ -133,20 +134,17 @@ def get_tradingview_chart_data(market: Market, params: Params) -> dict[str, Any]
     listed = find(market, params)
     step = RESOLUTIONS[text(params, "resolution", among=RESOLUTIONS)]
     start, end = moment(params, "start_timestamp"), min(moment(params, "end_timestamp"), market.feed.clock.now())
-    bars = market.past.bars(listed.underlying, start, end, step) if start <= end else []
-    ticks, opens, highs, lows, closes = (list(column) for column in zip(*bars, strict=True)) if bars else ([], [], [], [], [])
-    nothing = [0.0] * len(ticks)
-    status = "ok" if bars else "no_data"
-    return {
-        "status": status,
-        "ticks": ticks,
-        "open": opens,
-        "high": highs,
-        "low": lows,
-        "close": closes,
-        "volume": nothing,
-        "cost": nothing,
-    }
+    names = ("ticks", "open", "high", "low", "close", "volume", "cost")
+    bars = bars_of(market, listed, start, end, step) if start <= end else []
+    columns = [list(column) for column in zip(*bars, strict=True)] if bars else [[] for _ in names]
+    return {"status": "ok" if bars else "no_data", **dict(zip(names, columns, strict=True))}
+
+
+def bars_of(market: Market, listed: Listed, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> list[TradeBar]:
+    """Bars of an option's own trades; of the index, without volume, for futures and perpetuals."""
+    if listed.kind == "option":
+        return market.past.trade_bars(listed.underlying, listed.name, start, end, step)
+    return [(*bar, 0.0, 0.0) for bar in market.past.bars(listed.underlying, start, end, step)]
 
 
 def last_trades(market: Market, params: Params, *, by: str) -> dict[str, Any]:

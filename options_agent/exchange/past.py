@@ -40,11 +40,14 @@ DVOL_RESOLUTIONS: Final = {
 _TRADED: Final = ["instrument", "expiry", "bid", "ask", "mark", "bid_iv", "ask_iv", "mark_iv", "index", "forward"]
 _MOST_BARS: Final = 1_000
 _MOST_CANDLES: Final = 5_000
+_TRADED_FOR: Final = dt.timedelta(days=7)
 #: Before it a source without a span of its own is not asked: the synthetic market began the day before.
 _OLDEST: Final = dt.datetime(2019, 1, 2, tzinfo=dt.UTC)
 
 #: Open time in milliseconds, open, high, low, close.
 Bar = tuple[int, float, float, float, float]
+#: The same with volume and cost.
+TradeBar = tuple[int, float, float, float, float, float, float]
 
 
 class Past:
@@ -61,6 +64,21 @@ class Past:
             return []
         table = self._source.prices(underlying, start, end + step)
         return _bars(table, table["price"].to_numpy(), start, end, step)
+
+    def trade_bars(self, underlying: str, instrument: str, start: dt.datetime, end: dt.datetime, step: dt.timedelta) -> list[TradeBar]:
+        """Bars of an option's trades, volume (contracts) and cost (price times volume) included; of a longer range the last week.
+
+        A bar without a trade is left out.
+        """
+        bars: dict[int, TradeBar] = {}
+        width = step // dt.timedelta(milliseconds=1)
+        for trade in self.trades(underlying, max(start, end - _TRADED_FOR), end):
+            if trade["instrument_name"] != instrument:
+                continue
+            at, price, amount = trade["timestamp"] // width * width, trade["price"], trade["amount"]
+            _, first, high, low, _, volume, cost = bars.get(at, (at, price, price, price, price, 0.0, 0.0))
+            bars[at] = (at, first, max(high, price), min(low, price), price, volume + amount, cost + price * amount)
+        return list(bars.values())
 
     def oldest(self, underlying: str) -> dt.datetime:
         """Before it there is nothing."""

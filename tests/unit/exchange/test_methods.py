@@ -82,6 +82,22 @@ def test_a_range_that_begins_before_the_market_did_is_answered_with_what_there_i
     assert stamps[0] > oldest["trades"][-1]["timestamp"]
 
 
+def test_bars_of_an_option_are_its_trades_and_not_the_index(market: Market) -> None:
+    day = {"start_timestamp": _NOW_MS - 8 * _HOUR_MS, "end_timestamp": _NOW_MS, "currency": "BTC", "count": 1_000}
+    trades = METHODS["public/get_last_trades_by_currency_and_time"](market, day)["trades"]
+    name = trades[0]["instrument_name"]
+    if name not in market.feed.listed:
+        name = next(each["instrument_name"] for each in trades if each["instrument_name"] in market.feed.listed)
+    own = [each for each in trades if each["instrument_name"] == name]
+    bars = METHODS["public/get_tradingview_chart_data"](market, day | {"instrument_name": name, "resolution": "60"})
+    assert bars["status"] == "ok"
+    assert sum(bars["volume"]) == pytest.approx(sum(each["amount"] for each in own))
+    assert (bars["open"][0], bars["close"][-1]) == (own[0]["price"], own[-1]["price"])
+    assert max(bars["high"]) == max(each["price"] for each in own)
+    assert min(bars["low"]) == min(each["price"] for each in own)
+    assert all(low <= close <= high for low, close, high in zip(bars["low"], bars["close"], bars["high"], strict=True))
+
+
 @pytest.mark.parametrize("method", ["get_instruments", "get_book_summary_by_currency", "get_last_trades_by_currency", "get_expirations"])
 def test_a_currency_the_exchange_does_not_have_is_refused_and_one_without_contracts_is_empty(market: Market, method: str) -> None:
     with pytest.raises(RpcError) as refused:
