@@ -39,6 +39,8 @@ log = logging.getLogger("options_agent.harvest")
 SOURCE: Final = "deribit"
 #: A listing is asked for anew this long after the last time, whatever the channel of states said.
 _RELIST: Final = dt.timedelta(hours=1)
+#: Seconds between the exchange's clock and ours beyond which it is said.
+_CLOCK_TOLERANCE: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -291,6 +293,8 @@ class _Harvester:
         between = before + (self.clock.now() - before) / 2
         with as_documented("public/get_time", self.caller.url):
             self.done.clock_offset_seconds = round(exchange_ms / 1e3 - between.timestamp(), 3)
+        if abs(self.done.clock_offset_seconds) > _CLOCK_TOLERANCE * max(self.clock.speed, 1.0):
+            log.warning("the exchange's clock is %.1f s ahead of ours: `ts` is by ours, synchronise it", self.done.clock_offset_seconds)
         self._listed_at = self.clock.now()
         return new, gone
 
