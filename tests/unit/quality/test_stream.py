@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -63,7 +64,7 @@ def test_however_the_rows_are_cut_the_verdicts_are_those_of_all_at_once(market, 
     assert said(pa.concat_tables([part.verdicts.quarantined() for part in parts])) == said(whole.quarantined())
 
 
-def test_what_is_written_is_what_judge_gives_and_nothing_is_written_by_half(market, tmp_path) -> None:
+def test_what_is_written_is_what_judge_gives(market, tmp_path) -> None:
     paths = written(market, tmp_path, group=300)
     clean, quarantine = tmp_path / "clean.parquet", tmp_path / "quarantine.parquet"
     counts = write_judged(paths, clean, quarantine, STANDARD, network="synthetic")
@@ -71,9 +72,28 @@ def test_what_is_written_is_what_judge_gives_and_nothing_is_written_by_half(mark
     assert counts == whole.counts()
     assert pq.read_table(clean, schema=CLEAN_SCHEMA).equals(whole.clean())
     assert said(pq.read_table(quarantine, schema=QUARANTINE_SCHEMA)) == said(whole.quarantined())
-    backwards = market.take(pa.array(np.arange(len(market))[::-1]))
-    with pytest.raises(DataError, match="order of snapshot"):
-        write_judged(written(backwards, tmp_path, group=300), tmp_path / "c.parquet", tmp_path / "q.parquet", STANDARD)
+
+
+@pytest.mark.parametrize("order", ["by contract", "backwards", "shuffled"])
+def test_rows_in_any_order_are_judged_alike(market, tmp_path, order, monkeypatch) -> None:
+    monkeypatch.setattr("options_agent.quality.stream._ROWS_AT_ONCE", 700)  # several pieces of so small a market
+    rows = {
+        "by contract": pc.sort_indices(market, sort_keys=[("instrument", "ascending"), ("snapshot", "ascending")]).to_numpy(),
+        "backwards": np.arange(len(market))[::-1],
+        "shuffled": np.random.default_rng(3).permutation(len(market)),
+    }[order]
+    disordered = market.take(pa.array(rows))
+    whole = judge(disordered, STANDARD, network="synthetic")
+    (judged,) = judge_files(written(disordered, tmp_path, group=300, files=2), STANDARD, network="synthetic")
+    assert np.array_equal(judged.verdicts.broken, whole.broken)
+    assert said(judged.verdicts.quarantined()) == said(whole.quarantined())
+
+
+def test_nothing_is_written_by_half(market, tmp_path) -> None:
+    paths = written(market, tmp_path, group=300, files=2)
+    paths[1].write_bytes(paths[1].read_bytes()[:-2_000])
+    with pytest.raises(DataError, match="not a whole Parquet file"):
+        write_judged(paths, tmp_path / "c.parquet", tmp_path / "q.parquet", STANDARD)
     assert not [place for place in tmp_path.iterdir() if place.name in ("c.parquet", "q.parquet") or place.suffix == ".part"]
 
 
