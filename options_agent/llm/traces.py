@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from options_agent.settings import Settings
 
 CALL_TAG: Final = "options_agent.call"
+#: `name@3` is a version of the registry; `name@d4e29897` the hash of a file, which no registry knows.
+_HASH_DIGITS: Final = 8
 
 
 def send_traces(settings: Settings) -> int:
@@ -75,6 +77,8 @@ def _is_there(mlflow: Any, experiment: str, call: str) -> bool:
 
 
 def _send(mlflow: Any, experiment: str, row: dict[str, Any]) -> None:
+    name, _, version = row["prompt"].partition("@")
+    registered = version.isdigit() and len(version) < _HASH_DIGITS
     begin = round(dt.datetime.fromisoformat(row["at"]).timestamp() * 1e9)
     span = mlflow.start_span_no_context(
         f"{row['feature']}: {row['model']}",
@@ -100,8 +104,12 @@ def _send(mlflow: Any, experiment: str, row: dict[str, Any]) -> None:
             "prompt": row["prompt"],
             "model": row["model"],
             "cost_usd": f"{row['cost_usd']:.9f}",
+            **({"mlflow.linkedPrompts": json.dumps([{"name": name, "version": version}])} if registered else {}),
         },
         experiment_id=experiment,
         start_time_ns=begin,
     )
     span.end(outputs=row["answer"], status="ERROR" if row["status"] == FAILED else "OK", end_time_ns=begin + round(row["seconds"] * 1e9))
+    if registered:  # the prompt's page lists its traces
+        of = mlflow.entities.model_registry.PromptVersion(name=name, version=int(version), template="")
+        mlflow.MlflowClient(mlflow.get_tracking_uri()).link_prompt_versions_to_trace(prompt_versions=[of], trace_id=span.trace_id)

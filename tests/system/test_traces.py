@@ -35,6 +35,13 @@ def all_traces(settings: Settings) -> list[Any]:
     return list(mlflow.search_traces(locations=[experiment.experiment_id], return_type="list", max_results=500))
 
 
+def linked(settings: Settings, prompt: str) -> set[str]:
+    mlflow = mlflow_of(settings)
+    experiment = mlflow.get_experiment_by_name("synthetic/language-model")
+    found = mlflow.search_traces(locations=[experiment.experiment_id], filter_string=f"prompt = '{prompt}'", return_type="list")
+    return {t.info.trace_id for t in found}
+
+
 def test_traces_wait_for_the_server_go_once_and_sum_to_the_ledger(
     tmp_path: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +76,9 @@ def test_traces_wait_for_the_server_go_once_and_sum_to_the_ledger(
     assert sum(t.data.spans[0].attributes["mlflow.chat.tokenUsage"]["total_tokens"] for t in found) == tokens
     assert {t.info.execution_duration for t in found} == {250}
     assert sum(t.info.state == "ERROR" for t in found) == 1
+    of_the_prompt = {t.info.trace_id for t in found if t.info.tags["prompt"] == "study@1"}
+    assert of_the_prompt == linked(settings, "study/1") & {t.info.trace_id for t in found}
+    assert len(of_the_prompt) == 4
 
 
 def test_two_senders_at_once_send_each_trace_once(tmp_path: Path, mlflow_server: str) -> None:
