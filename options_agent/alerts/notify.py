@@ -146,7 +146,7 @@ def _when(state: AlertState, rule: AlertRule, key: str, severity: Severity, now:
     due = due_at(rule, severity, now)
     if (silenced := state.silenced_until(key, now)) is not None:
         due = max(due, silenced)
-    return When(due, held=due > now)
+    return When(due, held=due > now, early=due == now + dt.timedelta(seconds=rule.group_seconds))
 
 
 def _deliver(state: AlertState, settings: Settings, book: RuleBook, now: dt.datetime, *, news: bool) -> Delivery:
@@ -188,8 +188,14 @@ def _deliver(state: AlertState, settings: Settings, book: RuleBook, now: dt.date
 
 
 def _messages(state: AlertState, settings: Settings, now: dt.datetime) -> Iterator[tuple[Notice, list[Notice]]]:
-    """What is due now as messages, in the order it was queued: held notices of a channel as one, each other by itself."""
-    due = [notice for notice in state.pending() if notice.due is None or notice.due <= now]
+    """What is due now as messages, in the order it was queued: held notices of a channel as one, each other by itself.
+
+    The first of a group to be due takes along those that came while it waited.
+    """
+    waiting = state.pending()
+    due = [notice for notice in waiting if notice.due is None or notice.due <= now]
+    ripe = {notice.channel for notice in due if notice.held}
+    due = [notice for notice in waiting if notice.due is None or notice.due <= now or (notice.early and notice.channel in ripe)]
     held: dict[str, list[Notice]] = {}
     for notice in due:
         if notice.held:

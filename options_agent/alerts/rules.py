@@ -74,7 +74,7 @@ def due_at(rule: AlertRule, severity: Severity, now: dt.datetime) -> dt.datetime
     due = now + dt.timedelta(seconds=rule.group_seconds)
     if rule.quiet is None or RANK[severity] >= RANK[rule.through]:
         return due
-    return max(due, quiet_until(rule, now) or now)
+    return max(due, quiet_until(rule, now) or quiet_until(rule, due) or now)
 
 
 def quiet_until(rule: AlertRule, now: dt.datetime) -> dt.datetime | None:

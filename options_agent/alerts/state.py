@@ -42,6 +42,8 @@ CREATE TABLE IF NOT EXISTS mark (name TEXT PRIMARY KEY, at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS silence (pattern TEXT PRIMARY KEY, until TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS trouble (channel TEXT PRIMARY KEY, failures INTEGER NOT NULL, next_at TEXT NOT NULL);
 """
+#: How the outbox says that a notice is held for a group only; 1 is any other hold, 0 none.
+_EARLY: Final = 2
 #: What files of earlier versions lack: table, column, definition. Old notices are due at once and belong to no thread.
 _ADDED: Final = (
     ("alert", "title", "TEXT NOT NULL DEFAULT ''"),
@@ -57,7 +59,7 @@ _ADDED: Final = (
 class Notice:
     """One message on its way to one channel. `id` never repeats: a receiver may drop what it has seen.
 
-    Notices of one opening and what follows it share a `thread`.
+    Notices of one opening and what follows it share a `thread`. `held` and `early` are as in `When`.
     """
 
     id: int
@@ -72,6 +74,7 @@ class Notice:
     due: dt.datetime | None = None
     held: bool = False
     thread: str = ""
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,14 @@ class OpenAlert:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """When a notice may be told, and whether it was held back on purpose (then it may be told together with others)."""
+    """When a notice may be told, and whether it was held back on purpose (then it may be told together with others).
+
+    `early`: it waits for others only, and is told before its time where a message goes out to its channel anyway.
+    """
 
     due: dt.datetime
     held: bool = False
+    early: bool = False
 
 
 class AlertState:
@@ -132,12 +139,12 @@ class AlertState:
                 return False
             db.execute("UPDATE alert SET closed_at = ? WHERE key = ?", (now.isoformat(), key))
             thread = _thread(key, dt.datetime.fromisoformat(row[0]))
-            waiting = dict(
-                db.execute("SELECT channel, MAX(due) FROM outbox WHERE thread = ? AND held = 1 GROUP BY channel", (thread,)).fetchall()
-            )
-            channels = {
-                name: When(dt.datetime.fromisoformat(waiting[name]), held=True) if name in waiting else when for name in json.loads(row[1])
+            held = "SELECT channel, MAX(due), MIN(held) FROM outbox WHERE thread = ? AND held > 0 GROUP BY channel"
+            waiting = {
+                name: When(dt.datetime.fromisoformat(due), held=True, early=least == _EARLY)
+                for name, due, least in db.execute(held, (thread,)).fetchall()
             }
+            channels = {name: waiting.get(name, when) for name in json.loads(row[1])}
             _queue(db, key, "closed", "info", title, body, channels, now, thread)
             return True
 
@@ -225,7 +232,13 @@ class AlertState:
             rows = db.execute(f"SELECT {columns} FROM outbox ORDER BY id").fetchall()  # noqa: S608 - our own words
         return [
             Notice(
-                number, key, event, channel, severity, title, body, dt.datetime.fromisoformat(at), attempts, _when(due), bool(held), thread
+                *(number, key, event, channel, severity, title, body),
+                at=dt.datetime.fromisoformat(at),
+                attempts=attempts,
+                due=_when(due),
+                held=bool(held),
+                thread=thread,
+                early=held == _EARLY,
             )
             for number, key, event, channel, severity, title, body, at, attempts, due, held, thread in rows
         ]
@@ -313,10 +326,14 @@ def _queue(
     db.executemany(
         "INSERT INTO outbox (key, event, channel, severity, title, body, at, due, held, thread) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (key, event, name, severity, title, body, now.isoformat(), when.due.isoformat(), int(when.held), thread)
+            (key, event, name, severity, title, body, now.isoformat(), when.due.isoformat(), _hold(when), thread)
             for name, when in channels.items()
         ],
     )
+
+
+def _hold(when: When) -> int:
+    return 0 if not when.held else _EARLY if when.early else 1
 
 
 def _thread(key: str, opened_at: dt.datetime) -> str:

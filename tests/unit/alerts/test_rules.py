@@ -145,6 +145,31 @@ def test_a_group_waits_and_is_told_as_one_and_flapping_is_one_line(tmp_path: Pat
     assert said(settings)[0]["severity"] == "warning"
 
 
+def test_a_group_takes_along_what_came_while_it_waited(tmp_path: Path) -> None:
+    settings = desk(tmp_path, {"what": "*", "group_seconds": 120})
+    for second in range(0, 600, 10):  # the desk ticks all the while
+        now = NOON + second * MINUTE / 60
+        if second in (0, 40, 80):
+            open_alert(f"gap/{second}", f"no {second}", "", "warning", settings, now=now)
+        if second == 100:
+            close_alert("gap/40", "back", "", settings, now=now)
+        tick(settings, now=now)
+        assert len(said(settings)) == (second >= 120)
+    assert all(f"no {second}" in said(settings)[0]["body"] for second in (0, 40, 80))
+    assert "no 40: over" in said(settings)[0]["body"]
+
+
+def test_a_group_whose_wait_ends_in_quiet_hours_waits_for_their_end(tmp_path: Path) -> None:
+    settings = desk(tmp_path, {"what": "*", "quiet": "22:00-07:00", "group_seconds": 120})
+    before = NIGHT - HOUR - MINUTE
+    open_alert("gap/BTC", "no BTC", "", "warning", settings, now=before)
+    for minute in range(0, 9 * 60 + 1, 30):
+        tick(settings, now=before + minute * MINUTE)
+    assert said(settings) == []
+    tick(settings, now=before + 9 * HOUR + MINUTE)
+    assert [line["title"] for line in said(settings)] == ["no BTC"]
+
+
 def test_what_stays_open_is_escalated_once_and_again_if_wanted_until_it_ends(tmp_path: Path) -> None:
     settings = desk(tmp_path, {"what": "*", "escalate_minutes": 30, "repeat_minutes": 60, "escalate_to": ["file"]})
     open_alert("gap/BTC", "no BTC", "", "warning", settings, now=NOON)
