@@ -17,6 +17,7 @@ from options_agent.backtest.runner import current_reports, regime_labels
 from options_agent.errors import DataError
 from options_agent.journal.entries import read_journal
 from options_agent.lake.store import open_lake
+from options_agent.llm.redaction import secrets_of
 from options_agent.llm.training import Decision, week_bounds, write_week
 from options_agent.llm.values import values_of
 
@@ -65,7 +66,8 @@ def build_week(settings: Settings, week: str) -> Receipt:
     live = [d for some in journals.values() for d in some]
     start, end = week_bounds(week)
     inputs = [f"journal {book}: {sum(start <= d.at < end for d in some)} decisions" for book, some in journals.items()]
-    return write_week(open_lake(settings), decisions + live, week, inputs=[r["run"] for r in reports] + inputs)
+    runs = [r["run"] for r in reports]
+    return write_week(open_lake(settings), decisions + live, week, inputs=runs + inputs, known=secrets_of(settings))
 
 
 def journal_decisions(settings: Settings) -> dict[str, list[Decision]]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel, SecretStr
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from options_agent.settings import Settings
 
 GONE: Final = "[redacted]"
+#: A shorter one is found by what stands around it only: as a word of its own it would take words of the language out.
+LEAST_KNOWN: Final = 6
 #: By kind; the part in group `secret` goes, or the whole where there is none.
 PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("private key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)),
@@ -50,3 +56,23 @@ def redact(text: str, known: Sequence[str] = ()) -> tuple[str, int]:
     for _, pattern in PATTERNS:
         text = pattern.sub(without, text)
     return text, count
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Every key, password and token the settings hold, longest first."""
+    found = {value for value in _secrets(settings) if len(value) >= LEAST_KNOWN}
+    return tuple(sorted(found, key=lambda value: (-len(value), value)))
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _secrets(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _secrets(one)

@@ -145,11 +145,11 @@ def weeks_between(start: dt.date, end: dt.date) -> list[str]:
     return list(dict.fromkeys(f"{d.isocalendar().year}-W{d.isocalendar().week:02d}" for d in days))
 
 
-def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> Examples:
+def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt, known: Sequence[str] = ()) -> Examples:
     """Render, deduplicate, cap and split a week's decisions.
 
     The last fifth of the week's time is validation; of near-duplicates only the earliest stays, wherever it fell, also where it fell in an
-    earlier week, so that none stands on both sides.
+    earlier week, so that none stands on both sides. `known`: secrets of this desk, taken out whatever they look like.
     """
     start, end = week_bounds(week)
     boundary = start + (end - start) * (1 - VALIDATION_SHARE)
@@ -162,7 +162,7 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
     for decision in kept:
         key = near_key(decision)
         split = "train" if decision.at < boundary else "validation"
-        question, answer, taken_out = chat_messages(decision, prompt)
+        question, answer, taken_out = chat_messages(decision, prompt, known)
         redacted += taken_out
         own = files[f"{_PREFIX[decision.label]}{split}"]
         own.append({"messages": [*question, answer]})
@@ -177,8 +177,8 @@ def build_examples(decisions: Iterable[Decision], week: str, prompt: Prompt) -> 
             "regime": decision.regime,
             "action": decision.action,
         }
-        known = {"outcome_coin": decision.outcome_coin, "outcome_at": decision.outcome_at.isoformat() if decision.outcome_at else None}
-        outcomes.append(about | known)
+        came = {"outcome_coin": decision.outcome_coin, "outcome_at": decision.outcome_at.isoformat() if decision.outcome_at else None}
+        outcomes.append(about | came)
         hindsight_line = None
         if decision.values is not None and decision.known_at is not None:
             if split == "train" and decision.known_at > boundary:
@@ -280,7 +280,7 @@ def check_examples(examples: Examples, actions: Sequence[str]) -> None:
         raise DataError(f"examples leak: {'; '.join(failed)}", remedy="deduplicate and split by time")
 
 
-def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: Sequence[str]) -> Receipt:
+def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: Sequence[str], known: Sequence[str] = ()) -> Receipt:
     """Write a week's files under `training/week=.../` and the receipt, or return the receipt where nothing changed.
 
     Args:
@@ -288,6 +288,7 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
         decisions: of any time; those outside the week are ignored.
         week: ISO week, `2026-W05`.
         inputs: what the decisions came from (run hashes), part of the fingerprint.
+        known: secrets of this desk, taken out whatever they look like.
 
     Raises:
         DataError: the examples are not fit to be written (see `check_examples`).
@@ -298,7 +299,7 @@ def write_week(lake: Lake, decisions: Sequence[Decision], week: str, *, inputs: 
     former = read_receipt(lake, STAGE, EVERYTHING, week)
     if former is not None and unchanged(lake, former, mark):
         return former
-    examples = build_examples(decisions, week, prompt)
+    examples = build_examples(decisions, week, prompt, known)
     check_examples(examples, sorted({a for d in decisions for a in d.actions}))
     folder = f"training/week={week}"
     contents = {f"{name}.jsonl": "".join(_line(e) + "\n" for e in lines) for name, lines in _files(examples)}
@@ -350,7 +351,7 @@ def _drift(decisions: Sequence[Decision], week: str) -> dict[str, Any]:
     return {"against": f"{start - (end - start):%G-W%V}", "thresholds": {"some": SOME, "much": MUCH}, "by_feature": found}
 
 
-def chat_messages(decision: Decision, prompt: Prompt) -> tuple[list[dict[str, str]], dict[str, str], int]:
+def chat_messages(decision: Decision, prompt: Prompt, known: Sequence[str] = ()) -> tuple[list[dict[str, str]], dict[str, str], int]:
     """The question, the rules' answer, and how many secrets were taken out of both."""
     variables = {
         "exchange": "Deribit",
@@ -366,9 +367,9 @@ def chat_messages(decision: Decision, prompt: Prompt) -> tuple[list[dict[str, st
     }
     redacted = 0
     for name, text in variables.items():
-        variables[name], count = redact(text)
+        variables[name], count = redact(text, known)
         redacted += count
-    rationale, count = redact(decision.rationale)
+    rationale, count = redact(decision.rationale, known)
     return render(prompt, variables), _answer(decision.action, rationale), redacted + count
 
 

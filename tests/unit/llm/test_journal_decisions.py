@@ -42,6 +42,21 @@ def test_a_journals_decisions_are_examples_of_their_week(tmp_path: Path) -> None
     assert any("journal calls-BTC: 14 decisions" in i for i in receipt.details["inputs"])
 
 
+def test_a_key_of_this_desk_that_slipped_into_a_reason_is_taken_out(tmp_path: Path) -> None:
+    model = {"api_key": "plainwords", "base_url": "http://127.0.0.1:1/v1"}
+    mail = {"kind": "email", "host": "h", "sender": "a@b", "to": ["c@d"], "password": "correct horse"}
+    settings = load_settings(home=tmp_path, language_model=model, alerts={"routes": {"mail": mail}}, _env_file=None)
+    about = {"strategy": "covered_call", "underlying": "BTC", "regime": "bull-calm", "rules": "Sell a call.", "model": "", "prompt": ""}
+    choice = {"actions": ["hold", "close"], "action": "hold", "rationale": "Says plainwords and correct horse.", "state": {"dte": 5.0}}
+    for n in range(3):
+        about["strategy"] = f"covered_call {n}"
+        write_entry(journal_path(settings, "calls-BTC"), "decision", dt.datetime(2026, 3, 2, n, tzinfo=dt.UTC), **about, **choice)
+    receipt = build_week(settings, "2026-W10")
+    text = open_lake(settings).files.read("training/week=2026-W10/train.jsonl").decode()
+    assert text.count("Says [redacted] and [redacted].") == 3
+    assert receipt.details["examples"]["secrets_redacted"] == 6
+
+
 def test_what_a_model_chose_is_no_experts_label(tmp_path: Path) -> None:
     settings = load_settings(home=tmp_path, _env_file=None)
     start = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
