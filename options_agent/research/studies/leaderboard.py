@@ -107,7 +107,8 @@ def _finding(board: Leaderboard) -> str:
 
 def _row(trial: TrialVerdict, known: Mapping[str, Any], chosen: bool) -> tuple[str, ...]:
     values = ", ".join(
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in known.get("values", {}).items()
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={'off' if value is None else value}"
+        for name, value in known.get("values", {}).items()
     )
     return (
         f"{trial.number}{' (chosen)' if chosen else ''}",

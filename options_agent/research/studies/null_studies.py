@@ -1,6 +1,7 @@
 """Studies whose truth is known: markets without an edge, with one planted, and P&L made a fair game.
 
-What a verdict finds there is its error or its power. Proposers are random; what is measured is the verdict, not the search.
+What a verdict finds there is its error or its power, of trials drawn at random over several structures, or searched as a study searches:
+by a proposer that learns, about one strategy.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from options_agent.backtest.sweep_summary import SUMMARY
 from options_agent.contracts import format_date
 from options_agent.market.synthetic.source import SyntheticSource
 from options_agent.quotes import UTC_US
+from options_agent.research.studies.space import Parameter, SearchSpace
 from options_agent.research.studies.verdict import Verdict, verdict
 from options_agent.series import PRICE_SCHEMA
-from options_agent.settings import BacktestSettings, SyntheticSettings
+from options_agent.settings import BacktestSettings, Settings, SyntheticSettings
 from options_agent.strategies.catalogue import strategy
 
 if TYPE_CHECKING:
@@ -45,6 +47,17 @@ NEAR_DAYS: Final = 45
 TRIALS: Final = 20
 #: Both sides of the index, so that its drift pays none of them as a rule: sold volatility, with and without wings.
 PLAYED: Final = ("short_strangle", "short_straddle", "iron_condor", "put_credit_spread", "call_credit_spread")
+#: Trials of a search about one strategy, asked for so many at once, and its space.
+SEARCHED: Final = 60
+BATCH: Final = 10
+SPACE: Final = SearchSpace(
+    (
+        Parameter("legs.sold.target", "float", 0.12, 0.42, 0.01),
+        Parameter("entry.days", "float", 4.0, 15.0, 0.5),
+        Parameter("exit.take_profit", "choice", values=(0.3, 0.5, 0.7, 0.9, None)),
+        Parameter("exit.stop_loss", "choice", values=(1, 2, 3, None)),
+    )
+)
 #: Prices at mid, no fees: what is left has no cost that would make the null merely losing.
 FREE: Final[dict[str, Any]] = {"crossing": 0.0, "fee_schedule": "none"}
 
@@ -182,6 +195,44 @@ def play(history: History, seed: int, trials: int = TRIALS, **costs: Any) -> Pla
     at = midnights(np.ascontiguousarray(history.known_at))[1:]
     lived = life[np.isfinite(life)]
     return Played(np.ascontiguousarray(found.returns[0].T), at, statuses, float(lived.mean()) if lived.size else 1.0)
+
+
+def search(history: History, who: str, sold: str, seed: int, trials: int = SEARCHED, **costs: Any) -> Played:
+    """Trials that a proposer makes of one strategy, shown each round what came of the rounds before, as in a study; costs as `play`.
+
+    Args:
+        history: the market.
+        who: `random` or `tpe`; sold: a strategy of the catalogue that sells by delta.
+        seed: of what is proposed. trials: how many.
+    """
+    from options_agent.research.studies.proposals import SeenTrial, View
+    from options_agent.research.studies.proposers import proposer
+
+    settings, rules = BacktestSettings(**costs), strategy(sold)
+    asked = proposer(who, rules, Settings(_env_file=None))
+    seen: list[SeenTrial] = []
+    returns: list[Floats] = []
+    lives, rounds = [], 0
+    while len(seen) < trials and rounds < trials:
+        view = View(
+            SPACE, (("sharpe_coin", "max"),), rules.in_words(), tuple(seen), remaining=trials - len(seen), seed=1_000 * seed + rounds
+        )
+        fresh = {SPACE.key(sound := SPACE.check(p.values)): sound for p in asked.propose(view, min(BATCH, trials - len(seen)))}
+        taken, rounds = {SPACE.key(t.values) for t in seen}, rounds + 1
+        made = [point for key, point in fresh.items() if key not in taken]
+        if not made:
+            continue
+        points = [configurations(rules, settings, {"entry.hour_utc": [0]} | {k: [v] for k, v in point.items()}).points[0] for point in made]
+        found = play_points(history, points, workers=1)
+        returns += list(found.returns[0])
+        lives += found.table[:, SUMMARY.index("average_days_held")].tolist()
+        for point, row in zip(made, found.table, strict=True):
+            sharpe = float(row[SUMMARY.index("sharpe_coin")])
+            told = {"sharpe_coin": sharpe} if np.isfinite(sharpe) else {"closed_trades": float(row[SUMMARY.index("closed_trades")])}
+            enough = row[SUMMARY.index("closed_trades")] >= settings.min_trades
+            seen.append(SeenTrial(len(seen), point, "", "ok" if enough else "inconclusive", told, told))
+    at = midnights(np.ascontiguousarray(history.known_at))[1:]
+    return Played(np.ascontiguousarray(np.array(returns).T), at, tuple(t.status for t in seen), float(np.nanmean(lives)))
 
 
 def flipped(played: Played, seed: int, block: int | None = None) -> Played:

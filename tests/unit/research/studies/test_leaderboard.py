@@ -27,7 +27,7 @@ def test_looks_stand_before_any_number_and_raw_beside_corrected() -> None:
     first = dict(zip(COLUMNS, board.rows[0], strict=True))
     assert first["trial"] == "7 (chosen)"
     assert float(first["Sharpe, raw"]) > 5
-    assert first["values"] == "legs.sold.target=0.25, exit.take_profit=None"
+    assert first["values"] == "legs.sold.target=0.25, exit.take_profit=off"
     assert board.left_out == 25
     assert "they count all the same" in text
 

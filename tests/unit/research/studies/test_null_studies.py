@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from options_agent.research.studies.null_studies import FREE, Played, fair_market, flipped, interval, market, play, random_points, redrawn
+from options_agent.research.studies.null_studies import (
+    FREE,
+    Played,
+    fair_market,
+    flipped,
+    interval,
+    market,
+    play,
+    random_points,
+    redrawn,
+    search,
+)
 from options_agent.settings import BacktestSettings
 
 
@@ -60,6 +71,17 @@ def test_thirty_fair_studies_discover_next_to_nothing_and_as_many_with_an_edge_d
     planted = [Played(one.returns + 0.3 * one.returns.std(axis=0), one.at, one.statuses, one.life) for one in nulls]
     power = [one.verdict(seed=seed, resamples=300, blocks=2).discovered for seed, one in enumerate(planted)]
     assert sum(power) >= sum(found) + 8
+
+
+def test_a_search_has_distinct_trials_that_follow_what_came_before() -> None:
+    history = fair_market(2, days=60)
+    found, again = (search(history, "tpe", "short_strangle", 5, 16, **FREE) for _ in range(2))
+    assert found.returns.shape == (59, 16)
+    assert len(found.statuses) == 16
+    np.testing.assert_array_equal(found.returns, again.returns)
+    other = search(history, "tpe", "short_strangle", 5, 16)  # with costs paid the first round is the same, not what is learnt of it
+    assert other.returns.shape == found.returns.shape
+    assert other.returns.sum() < found.returns.sum()
 
 
 def test_the_synthetic_market_plays_with_and_without_costs() -> None:

@@ -247,3 +247,17 @@ def test_walking_forward_takes_out_what_choosing_the_luckiest_brings_in() -> Non
         walked.append(found.walk_forward or 0.0)
     assert np.mean(chosen) > 3
     assert abs(np.mean(walked)) < 1.2  # three standard errors
+
+
+def test_a_discovery_asks_for_half_the_p_that_is_promised() -> None:
+    """Between the two lie most false discoveries of searches about one sold strangle (docs/false-discovery.md)."""
+    for seed in range(200):
+        returns = noise(120, 3, seed, mean=0.0016)
+        found = verdict(returns, days(120), resamples=400, blocks=2)
+        worst = max(found.spa_consistent or 0.0, found.reality_check or 0.0)
+        if 0.025 < worst <= 0.05:
+            assert not found.discovered
+            assert verdict(returns, days(120), resamples=400, blocks=2, level=0.05).discovered
+            assert "2.5%" in found.rule
+            return
+    raise AssertionError("no study between the two")
