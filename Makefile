@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: help run test lint format bench bench-check bench-peers doctor install install-dev lock clean browser
+.PHONY: help run test lint format bench bench-check bench-peers doctor install install-dev lock clean browser decoder
 
 help:
 	@sed -n 's/^# //p' $(MAKEFILE_LIST) | head -2
@@ -22,7 +22,7 @@ run: install
 doctor: install
 	@$(BIN)/options-agent doctor
 
-test: install-dev browser
+test: install-dev browser decoder
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install-dev
@@ -78,11 +78,21 @@ browser:
 				|| echo "chromium could not be installed: tests that need a browser are skipped"; \
 		else echo "no chromium here: tests that need a browser are skipped"; fi; fi
 
+# torch's CPU build, for training the small decoder: installed where this machine's index has it, else those tests skip and say so.
+decoder: $(VENV)/.decoder
+
+$(VENV)/.decoder: $(VENV)/.uv requirements-decoder.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-decoder.lock 2>/dev/null \
+		|| echo "torch's CPU build could not be installed (docs/model-server.md): no decoder is trained here, and tests that do so are skipped; rm $@ to try again"
+	touch $@
+
 lock: $(VENV)/.uv
 	@for extra in "" "--extra dev"; do \
 		out=requirements$${extra:+-dev}.lock; \
 		$(BIN)/uv pip compile pyproject.toml $$extra --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 			--only-binary :all: --quiet --output-file $$out; done
+	echo torch | $(BIN)/uv pip compile - -c requirements.lock --python-version 3.11 --python-platform x86_64-manylinux_2_28 --torch-backend cpu \
+		--generate-hashes --no-header --no-annotate --only-binary :all: --quiet --output-file requirements-decoder.lock
 
 clean:
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

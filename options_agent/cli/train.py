@@ -70,11 +70,11 @@ def _list(settings: Settings, console: Console) -> None:
     from options_agent.llm.fine_tuning import tunes
 
     table = Table(title="fine-tuning jobs", title_justify="left")
-    for column in ("job", "status", "label", "weeks", "examples", "model", "reason"):
+    for column in ("job", "status", "base", "label", "weeks", "examples", "model", "reason"):
         table.add_column(column, justify="right" if column == "examples" else "left", overflow="fold")
     for tune in tunes(settings):
         span = f"{tune.weeks[0]} to {tune.weeks[-1]}" if tune.weeks else "-"
-        table.add_row(tune.job or tune.key, tune.status, tune.label, span, f"{tune.examples:,}", tune.model or "-", tune.reason)
+        table.add_row(tune.job or tune.key, tune.status, tune.base, tune.label, span, f"{tune.examples:,}", tune.model or "-", tune.reason)
     console.print(table)
 
 

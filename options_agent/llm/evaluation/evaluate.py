@@ -236,11 +236,16 @@ def _log(settings: Settings, found: Evaluation, shown: Sequence[HeldOut], answer
     """
     if not settings.mlflow_tracking_uri or not server_reachable(settings):
         return
+    import contextlib
+    import io
+    import logging
     import os
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the command shows its own progress
     os.environ.setdefault("MLFLOW_GENAI_EVAL_SKIP_TRACE_VALIDATION", "True")  # it would ask every model once more
     os.environ.setdefault("MLFLOW_GENAI_EVAL_MAX_WORKERS", "2")  # more than its server can take makes it time out
     mlflow = mlflow_of(settings)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     experiment = experiment_id(mlflow, f"{settings.network}/evaluation")
     by_name = {s.model: s for s in found.scores}
     best = [max(d.values, key=lambda a, d=d: d.values[a]) for d in shown]  # type: ignore[misc]
@@ -257,7 +262,8 @@ def _log(settings: Settings, found: Evaluation, shown: Sequence[HeldOut], answer
                 for d, a, b in ((shown[n], given[n], best[n]) for n in picked)
             ]
             with mlflow.start_run(run_name=f"{model} {found.key}"):
-                mlflow.genai.evaluate(data=rows, scorers=_scorers(mlflow))
+                with contextlib.redirect_stdout(io.StringIO()):  # a banner for each model
+                    mlflow.genai.evaluate(data=rows, scorers=_scorers(mlflow))
                 row = as_row(by_name[model])
                 mlflow.log_metrics({k: float(v) for k, v in row.items() if isinstance(v, (int, float))})
                 mlflow.log_params({"model": model, "prompt": found.prompt, "weeks": ", ".join(found.weeks)})

@@ -11,7 +11,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from options_agent.llm.server.decoder.learning import NEEDED, available
 from options_agent.llm.server.models import BUILT_IN, models_in
+from options_agent.llm.server.policies import DECODER, RULES
 from options_agent.llm.server.training_job import add_event, announce, outcome_path, read_outcome
 from options_agent.llm.server.wire import WireError, new_id, now
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 OVER: Final = ("succeeded", "failed", "cancelled")
 MOST_EPOCHS: Final = 50
+MOST_BATCH: Final = 256
+TUNABLE: Final = (RULES, DECODER)
 _LOOK_SECONDS, _QUEUE_SECONDS = 0.1, 1.0
 _UNTRAINED: Final = {"error": None, "fine_tuned_model": None, "finished_at": None, "estimated_finish": None, "trained_tokens": None}
 _PARAMETERS: Final = ("n_epochs", "batch_size", "learning_rate_multiplier")
@@ -41,9 +45,12 @@ class Jobs:
         model, suffix, seed = asked.get("model"), asked.get("suffix"), asked.get("seed")
         if model not in {m["id"] for m in models_in(self.store.folder)}:
             raise WireError(404, f"The model {model!r} does not exist", param="model", code="model_not_found")
-        if model != "desk-rules":
-            why = "" if model in BUILT_IN else ": trees are grown anew, from desk-rules"
+        if model not in TUNABLE:
+            why = "" if model in BUILT_IN else f": every model is trained anew, from {' or '.join(TUNABLE)}"
             raise WireError(400, f"Model {model} is not available for fine-tuning{why}", param="model", code="model_not_available")
+        if model == DECODER and not available():
+            why = f"it is trained by torch, which this server does not have: {NEEDED}"
+            raise WireError(400, f"Model {model} is not available for fine-tuning: {why}", param="model", code="model_not_available")
         if not asked.get("training_file"):
             raise WireError(400, "training_file is missing", param="training_file")
         for name in ("training_file", "validation_file"):
@@ -197,7 +204,9 @@ def _parameters(asked: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(_PARAMETERS, "auto") | asked
     if unknown := sorted(found.keys() - set(_PARAMETERS)):
         raise WireError(400, f"there is no hyperparameter {', '.join(unknown)}", param="hyperparameters")
-    epochs, rate = found["n_epochs"], found["learning_rate_multiplier"]
+    epochs, rate, batch = found["n_epochs"], found["learning_rate_multiplier"], found["batch_size"]
+    if batch != "auto" and not (isinstance(batch, int) and 1 <= batch <= MOST_BATCH):
+        raise WireError(400, f"batch_size is auto or 1 to {MOST_BATCH}", param="batch_size")
     if epochs != "auto" and not (isinstance(epochs, int) and 1 <= epochs <= MOST_EPOCHS):
         raise WireError(400, f"n_epochs is auto or 1 to {MOST_EPOCHS}", param="n_epochs")
     if rate != "auto" and not (isinstance(rate, (int, float)) and 0 < rate <= 10):

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from options_agent.errors import DataError
-from options_agent.llm.server.policies import HOLD, PROPOSER, RULES, as_answer, do_nothing, rules_of_thumb
+from options_agent.llm.server.decoder import writing
+from options_agent.llm.server.policies import DECODER, HOLD, PROPOSER, RULES, as_answer, do_nothing, rules_of_thumb
 from options_agent.llm.server.proposer import propose
-from options_agent.llm.server.reading import read_situation
+from options_agent.llm.server.reading import read_situation, user_text
 from options_agent.llm.server.shapes import longest_rationale, narrowed
 from options_agent.llm.server.student import load
 from options_agent.llm.server.wire import WireError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from options_agent.llm.server.student import Student
+    from options_agent.llm.server.reading import Situation
 
-BUILT_IN = (HOLD, RULES, PROPOSER)
+BUILT_IN = (HOLD, RULES, PROPOSER, DECODER)
 
 
 def models_in(folder: Path) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def answer(folder: Path, model: str, messages: Sequence[Mapping[str, Any]], sche
         elif model == RULES:
             action, why = rules_of_thumb(situation)
         else:
-            action, why = _student(str(folder), model).decide(situation)
+            action, why = _trained(str(folder), model)(situation, user_text(messages))
         text = as_answer(action, why[: longest_rationale(schema)])
     if schema is not None:
         from jsonschema import Draft202012Validator
@@ -71,7 +72,7 @@ def delete_model(folder: Path, model: str) -> None:
     if model not in {m["id"] for m in models_in(folder)}:
         raise WireError(404, f"The model {model!r} does not exist", param="model", code="model_not_found")
     (trained_folder(folder, model) / "model.json").unlink(missing_ok=True)
-    _student.cache_clear()
+    _trained.cache_clear()
 
 
 def trained_folder(folder: Path, model: str) -> Path:
@@ -80,11 +81,19 @@ def trained_folder(folder: Path, model: str) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _student(folder: str, model: str) -> Student:
+def _trained(folder: str, model: str) -> Callable[[Situation, str], tuple[str, str]]:
+    """What a trained model decides on a prompt, as read and as it stands."""
     path = trained_folder(Path(folder), model)
+    if model == DECODER:
+        why = "knows nothing before it is trained: fine-tune it, and ask the model that comes of it"
+        raise WireError(400, f"Model {model} {why}", param="model", code="model_not_available")
     if not (path / "model.json").is_file():
         raise WireError(404, f"The model {model!r} does not exist", param="model", code="model_not_found")
     try:
-        return load(path)
+        if (path / writing.MEANING).is_file():
+            decoder = writing.load(path)
+            return lambda situation, text: decoder.decide(text, situation.actions)
+        student = load(path)
+        return lambda situation, _: student.decide(situation)
     except DataError as error:
         raise WireError(500, str(error)) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from options_agent.llm.server.reading import Situation
 
-HOLD, RULES, PROPOSER = "desk-hold", "desk-rules", "desk-proposer"
+HOLD, RULES, PROPOSER, DECODER = "desk-hold", "desk-rules", "desk-proposer", "desk-decoder"
 IDLE: Final = ("hold", "skip", "wait", "none")
 #: Rules of thumb: half the premium is enough, thrice of it too much to lose, and a spread of a third eats the trade.
 TAKE, STOP, WIDEST = 0.5, -2.0, 0.33

@@ -29,10 +29,15 @@ class Situation:
 
 def read_situation(messages: Sequence[Mapping[str, Any]]) -> Situation:
     """Read the last user message."""
-    text = next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")
+    text = user_text(messages)
     allowed = _ACTIONS.search(text)
     return Situation(
         {m["label"]: float(m["value"]) for m in _NUMBER.finditer(text)},
         {m["name"]: m["word"] for m in _WORD.finditer(text)},
         tuple(a.strip() for a in allowed["actions"].split(",")) if allowed else (),
     )
+
+
+def user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The last user message."""
+    return next((str(m["content"]) for m in reversed(messages) if m["role"] == "user"), "")

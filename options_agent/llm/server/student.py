@@ -1,7 +1,4 @@
-"""The model that is trained: gradient-boosted trees on what a decision prompt says, answering with one of the actions it allows.
-
-Training reads chat JSONL as every provider takes it; nothing but the messages is known to it.
-"""
+"""The model that is trained: gradient-boosted trees on what a decision prompt says, answering with one of the actions it allows."""
 
 from __future__ import annotations
 
@@ -14,27 +11,20 @@ import numpy as np
 
 from options_agent.durable import write_bytes, write_json
 from options_agent.errors import DataError
+from options_agent.llm.server.examples import something_to_learn
 from options_agent.llm.server.forest import Forest, Numbers, forest_of, from_bytes, gains_of, to_bytes
-from options_agent.llm.server.reading import Situation, read_situation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-LEAST_EXAMPLES: Final = 10
+    from options_agent.llm.server.examples import Example
+    from options_agent.llm.server.reading import Situation
+
 PARTS: Final = 4
 #: A word seen in training is a column; the commonest of each name are kept.
 MOST_WORDS: Final = 40
 _SHOWN: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A prompt as read, the action of the assistant's last message, and its weight."""
-
-    situation: Situation
-    action: str
-    weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,33 +70,6 @@ class Student:
         return action, f"Odds of {share:.2f} by {', '.join(told) or 'the words, for there is no number'}."
 
 
-def read_examples(data: bytes, place: str = "training file") -> list[Example]:
-    """Read chat JSONL; the last message's `weight` counts, 1 where it has none.
-
-    Raises:
-        DataError: under ten lines, a line that is not chat JSON, or whose last message is not the assistant's JSON with an action.
-    """
-    lines = [line for line in data.decode("utf-8", errors="replace").splitlines() if line.strip()]
-    if len(lines) < LEAST_EXAMPLES:
-        raise DataError(f"{len(lines)} examples, at least {LEAST_EXAMPLES} are needed", place=place)
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            messages = json.loads(line)["messages"]
-            last = messages[-1]
-            if last["role"] != "assistant":
-                raise ValueError("the last message is not the assistant's")
-            weight = float(last.get("weight", 1.0))
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"weight {weight} is not a number from 0")
-            found.append(Example(read_situation(messages[:-1]), str(json.loads(last["content"])["action"]), weight))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise DataError(
-                f"line {number} is no example: {error}", place=place, remedy="messages that end with JSON that has an action"
-            ) from None
-    return found
-
-
 def train(
     examples: Sequence[Example],
     held_out: Sequence[Example],
@@ -127,9 +90,8 @@ def train(
     Raises:
         DataError: every example that counts has the same action.
     """
+    something_to_learn(list(examples))
     target, weights = [e.action for e in examples], np.array([e.weight for e in examples])
-    if len({e.action for e in examples if e.weight > 0}) < 2:
-        raise DataError(f"every example answers {target[0]!r}: there is nothing to learn", place="training file")
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 

@@ -9,23 +9,46 @@ import json
 import os
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.durable import write_json
 from options_agent.errors import DataError
+from options_agent.llm.server.decoder import learning as decoder
+from options_agent.llm.server.decoder import writing
+from options_agent.llm.server.examples import read_examples
 from options_agent.llm.server.models import trained_folder
+from options_agent.llm.server.policies import DECODER, RULES
 from options_agent.llm.server.store import Store
-from options_agent.llm.server.student import Student, read_examples, save, train
+from options_agent.llm.server.student import save, train
 from options_agent.llm.server.wire import WireError, new_id, now, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-#: Boosting rounds that stand for an epoch, and the epochs of "auto".
-ROUNDS_AN_EPOCH: Final = 40
-EPOCHS: Final = 3
-RATE: Final = 0.08
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """How a base model is trained.
+
+    Attributes:
+        rounds_an_epoch: what the training counts in, for each epoch asked for.
+        epochs: of `auto`, for so many examples; rate: of a multiplier of one.
+        train, save: the training itself, and what writes its model and returns the hash.
+    """
+
+    rounds_an_epoch: int
+    epochs: Callable[[int], int]
+    rate: float
+    train: Callable[..., Any]
+    save: Callable[[Any, Path], str]
+
+
+TRAINERS: Final = {
+    RULES: Trainer(40, lambda _: 3, 0.08, train, save),
+    DECODER: Trainer(1, decoder.epochs_of, 3e-3, decoder.train, writing.save),
+}
 _METRICS: Final = {
     "train_loss": "train_loss",
     "train_accuracy": "train_mean_token_accuracy",
@@ -48,13 +71,14 @@ def main(folder: str, key: str) -> int:
 
 
 def _work(store: Store, job: dict[str, Any]) -> dict[str, Any]:
-    key, model = job["id"], f"ft:desk-rules:desk:{job['user_provided_suffix'] or ''}:{job['id'][6:14]}"
+    key, model, trainer = job["id"], f"ft:{job['model']}:desk:{job['user_provided_suffix'] or ''}:{job['id'][6:14]}", TRAINERS[job["model"]]
     asked = job["method"]["supervised"]["hyperparameters"]
-    epochs = EPOCHS if asked["n_epochs"] == "auto" else int(asked["n_epochs"])
-    rate = RATE if asked["learning_rate_multiplier"] == "auto" else RATE * float(asked["learning_rate_multiplier"])
-    rounds = ROUNDS_AN_EPOCH * epochs
+    rate = trainer.rate * (1.0 if asked["learning_rate_multiplier"] == "auto" else float(asked["learning_rate_multiplier"]))
+    more = {} if job["model"] == RULES or asked["batch_size"] == "auto" else {"batch": int(asked["batch_size"])}
     data = store.data(job["training_file"])
     examples = read_examples(data)
+    epochs = trainer.epochs(len(examples)) if asked["n_epochs"] == "auto" else int(asked["n_epochs"])
+    rounds = trainer.rounds_an_epoch * epochs
     held_out = []
     if job["validation_file"]:
         other = store.data(job["validation_file"])
@@ -63,11 +87,11 @@ def _work(store: Store, job: dict[str, Any]) -> dict[str, Any]:
             raise DataError(f"{len(both)} examples stand in both files", place="validation file", remedy="deduplicate before the split")
     results = ["step," + ",".join(_METRICS.values())]
 
-    def progress(done: int, metrics: Mapping[str, float], so_far: Student) -> None:
+    def progress(done: int, metrics: Mapping[str, float], so_far: Any) -> None:
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         results.append(f"{done}," + ",".join(f"{metrics[n]:.6f}" if n in metrics else "" for n in _METRICS))
         name = f"{model}:ckpt-step-{done}"
-        digest = save(so_far, trained_folder(store.folder, name))
+        digest = trainer.save(so_far, trained_folder(store.folder, name))
         announce(store, name, key, digest)
         checkpoint = {"id": f"ftckpt-{key[6:]}{done:05d}", "object": "fine_tuning.job.checkpoint", "created_at": now()}
         measured = {"step": float(done)} | {_METRICS[n]: v for n, v in metrics.items()}
@@ -75,14 +99,13 @@ def _work(store: Store, job: dict[str, Any]) -> dict[str, Any]:
         store.put("checkpoints", checkpoint | about)
         add_event(store, key, f"Step {done}/{rounds}: {told}", {"step": done, "total_steps": rounds, **metrics}, kind="metrics")
 
-    student = train(examples, held_out, rounds=rounds, seed=job["seed"], rate=rate, progress=progress)
-    digest = save(student, trained_folder(store.folder, model))
-    trained = tokens(data.decode("utf-8", errors="replace")) * epochs
+    trained = trainer.train(examples, held_out, rounds=rounds, seed=job["seed"], rate=rate, progress=progress, **more)
+    digest = trainer.save(trained, trained_folder(store.folder, model))
     return {
         "status": "succeeded",
         "fine_tuned_model": model,
         "sha256": digest,
-        "trained_tokens": trained,
+        "trained_tokens": tokens(data.decode("utf-8", errors="replace")) * epochs,
         "results": "\n".join(results) + "\n",
     }
 

@@ -54,4 +54,5 @@ def test_a_model_that_is_to_end_says_when(tmp_path: Path) -> None:
         "desk-hold": None,
         "desk-rules": "2027-01-06",
         "desk-proposer": None,
+        "desk-decoder": None,
     }

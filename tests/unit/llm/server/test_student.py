@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from options_agent.errors import DataError
+from options_agent.llm.server.examples import Example, read_examples
 from options_agent.llm.server.forest import forest_of
 from options_agent.llm.server.reading import Situation, read_situation
-from options_agent.llm.server.student import Example, Student, load, measures, read_examples, save, train
+from options_agent.llm.server.student import Student, load, measures, save, train
 
 ACTIONS = ("hold", "close", "roll")
 
@@ -96,9 +97,11 @@ def test_weights_decide_between_examples_that_contradict_each_other() -> None:
 
 def test_examples_are_read_from_chats_and_bad_lines_are_named() -> None:
     user = {"role": "user", "content": "Regime: bull-calm.\n\nState:\n- delta: -0.25\n- bid, coin: 1e-3\n\nAllowed actions: hold, close."}
-    good = {"messages": [user, {"role": "assistant", "content": json.dumps({"action": "hold"}), "weight": 0.5}]}
+    answer = {"action": "hold", "rationale": "So it is."}
+    good = {"messages": [user, {"role": "assistant", "content": json.dumps(answer), "weight": 0.5}]}
     found = read_examples("\n".join([json.dumps(good)] * 10).encode())
-    assert found[0] == Example(Situation({"delta": -0.25, "bid, coin": 1e-3}, {"Regime": "bull-calm"}, ("hold", "close")), "hold", 0.5)
+    situation = Situation({"delta": -0.25, "bid, coin": 1e-3}, {"Regime": "bull-calm"}, ("hold", "close"))
+    assert found[0] == Example(situation, "hold", 0.5, user["content"], "So it is.")
     assert read_situation([user]) == found[0].situation
     for bad in ({"messages": [user]}, {"messages": []}, [], {"messages": [user, {"role": "assistant", "content": "hold"}]}):
         with pytest.raises(DataError, match="line 11"):
