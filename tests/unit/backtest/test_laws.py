@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from options_agent.backtest.result import BacktestResult
+from options_agent.strategies.catalogue import CATALOGUE
 from options_agent.strategies.rules import Strategy
 from tests.unit.backtest.reference_agreement import fast, features_of
 from tests.unit.backtest.reference_strategies import SETTINGS, strategies
+from tests.unit.backtest.test_against_reference import COSTS
 from tests.unit.backtest.test_reference_laws import SNAPSHOTS, changed, markets
-from tests.unit.backtest.worlds import World
+from tests.unit.backtest.worlds import World, random_world
 
 
 @given(markets, strategies(), SETTINGS, st.integers(0, 99))
@@ -64,6 +68,37 @@ def test_what_comes_later_changes_nothing_of_what_was(
     assert until(before, now) == until(after, now)
 
 
+@lru_cache
+def catalogue_market(underlying: str, cut: int | None = None) -> World:
+    """Some weeks in which every strategy has something to do; with `cut` another market from that snapshot on."""
+    if cut is None:
+        return random_world(7, underlying=underlying, snapshots=100, listed=True, violence=0.02)
+    world = catalogue_market(underlying)
+    known = int(world.history().known_at[cut])
+    return changed(world, dt.datetime.fromtimestamp(known / 1e6, dt.UTC) + dt.timedelta(microseconds=1), cut)
+
+
+@pytest.mark.parametrize("costs", COSTS)
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+@pytest.mark.parametrize("underlying", ["BTC", "BTC_USDC"])
+def test_no_strategy_of_the_catalogue_knows_what_comes_later(name: str, underlying: str, costs: str) -> None:
+    world, settings = catalogue_market(underlying), {"capital_coin": 3.0, **COSTS[costs]}
+    features, other = features_of(world, 1), features_of(world, 2)
+    play = CATALOGUE[name]
+    if name == "iron_condor":  # this market lists no strikes as far out as its wings
+        play = replace(play, legs=tuple(replace(leg, target=leg.target * 0.44) if leg.by == "offset" else leg for leg in play.legs))
+    before = fast(world, play, settings, seed=1, features=features)
+    traded = 0
+    for cut in (30, 80):
+        now = before.equity["ts"].to_pylist()[cut] + dt.timedelta(microseconds=1)
+        mixed = {name: np.concatenate([values[: cut + 1], other[name][cut + 1 :]]) for name, values in features.items()}
+        after = fast(catalogue_market(underlying, cut), play, settings, seed=1, features=mixed)
+        assert until(before, now) == until(after, now)
+        assert until(before, now + dt.timedelta(days=400)) != until(after, now + dt.timedelta(days=400))
+        traded += sum(fill["ts"] < now for fill in before.fills.to_pylist())
+    assert traded > 0 or (name, costs) == ("iron_condor", "resting")  # four legs that rest are never filled together here
+
+
 @given(markets, strategies(), SETTINGS, st.integers(0, 99), st.integers(5, SNAPSHOTS - 1))
 @hypothesis_settings(max_examples=20)
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(
@@ -72,7 +107,8 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one(
     features = features_of(world, seed)
     whole = fast(world, play, settings, seed=seed, features=features)
     now = whole.equity["ts"].to_pylist()[part - 1] + dt.timedelta(microseconds=1)
-    short = World(world.underlying, *([r for r in rows if r["ts"] < now] for rows in (world.quotes, world.prices, world.funding)))
+    quotes, prices, funding = ([r for r in rows if r["ts"] < now] for rows in (world.quotes, world.prices, world.funding))
+    short = World(world.underlying, quotes, prices, funding)
     half = fast(short, play, settings, seed=seed, features={name: values[:part] for name, values in features.items()})
     assert until(half, now) == until(whole, now)
 
