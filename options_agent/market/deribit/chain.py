@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable
 
+#: How much older than the newest a ticker can be and still be one that came late.
+_MOST_LATE_MS: Final = 120_000
 #: Positions of what a book summary also tells: it confirms or contradicts a ticker's row by these.
 _SHARED: Final = tuple(VALUES.index(name) for name in ("bid", "ask", "mark"))
 
@@ -63,12 +65,13 @@ class LiveChain:
     def hear_ticker(self, data: dict[str, Any], ts: int) -> None:
         """A ticker came in at `ts`. Of a contract that is not listed it is dropped; so is one older than what is known.
 
-        The exchange's own stamp orders tickers of a contract: a late one does not put the clock back.
+        The exchange's own stamp orders tickers of a contract: a late one does not put the clock back. One that is minutes older is
+        not late: the exchange has put its clock back, and is believed.
         """
         name = data["instrument_name"]
         if name in self.contracts:
             known = self._rows.get(name)
-            if known is not None and known[1][-1] is not None and data["timestamp"] < known[1][-1]:
+            if known is not None and known[1][-1] is not None and 0 < known[1][-1] - data["timestamp"] < _MOST_LATE_MS:
                 return
             self._rows[name] = (ts, (*ticker_values(data), float(data["timestamp"])))
 

@@ -45,7 +45,11 @@ _CLOCK_TOLERANCE: Final = 5.0
 
 @dataclass(slots=True)
 class Harvested:
-    """What a harvest did. `clock_offset_seconds`: how far the exchange's clock was ahead of ours when it was last compared."""
+    """What a harvest did.
+
+    `refused`: calls that the exchange answered with an error of its own, also where asking again helped. `clock_offset_seconds`: how far
+    the exchange's clock was ahead of ours when it was last compared.
+    """
 
     snapshots: int = 0
     partial: int = 0
@@ -136,6 +140,7 @@ class _Harvester:
                     await self._flush_series()
                     self.journal.record("stopped")
         self.done.connections = self.link.connections
+        self.done.refused += self.caller.refused
         return self.done
 
     async def _snapshots(self, wanted: int | None, tasks: list[asyncio.Task[None]]) -> None:
@@ -226,11 +231,9 @@ class _Harvester:
         return error.message if self.link.up.is_set() else f"{error.message}; socket: {self.link.cause}"
 
     def _note_refusal(self, error: ExchangeError) -> None:
-        if isinstance(error, RefusalError):
-            self.done.refused += 1
-            if error.code == MAINTENANCE and not self._in_maintenance:
-                self._in_maintenance = True
-                self.journal.record("maintenance_began", detail=error.message)
+        if isinstance(error, RefusalError) and error.code == MAINTENANCE and not self._in_maintenance:
+            self._in_maintenance = True
+            self.journal.record("maintenance_began", detail=error.message)
 
     def _present(self, underlying: str, at: dt.datetime) -> bool:
         files = snapshot_files(self.lake, underlying, at.date())

@@ -33,6 +33,8 @@ class Caller:
     pacer: Pacer = field(init=False)
     calls: int = 0
     retries: int = 0
+    refused: int = 0
+    """answers that were an error of the exchange's own, also where asking again helped"""
     _session: aiohttp.ClientSession | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class Caller:
             try:
                 return await self._once(method, params or {}, place)
             except RefusalError as error:
+                self.refused += 1
                 if error.code == TOO_MANY_REQUESTS:
                     self.pacer.drained(self.clock.seconds())
                 if attempt == tries or error.code not in PASSING | {TOO_MANY_REQUESTS}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +74,14 @@ def test_a_late_ticker_does_not_put_the_clock_back() -> None:
     assert taken(made)[NAMES[0]]["bid"] == 0.03
 
 
+@pytest.mark.parametrize("ahead_seconds", [150, 600, 86_400 * 365])
+def test_a_clock_of_the_exchange_that_was_ahead_for_a_while_makes_no_contract_deaf(ahead_seconds: int) -> None:
+    made = chain()
+    made.hear_ticker(ticker(NAMES[0], 0.03, stamp=ahead_seconds * 1_000), T)
+    made.hear_ticker(ticker(NAMES[0], 0.02, stamp=1_000), T + 1)
+    assert taken(made)[NAMES[0]]["bid"] == 0.02
+
+
 def test_a_summary_confirms_an_old_row_or_replaces_it() -> None:
     made = chain()
     made.hear_ticker(ticker(NAMES[0], 0.02), T - 100_000_000)
@@ -111,7 +120,8 @@ def test_a_delisted_contract_is_forgotten_and_a_stranger_not_learnt() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.integers(-200, 0), st.integers(1, 50)), max_size=40))
 def test_a_snapshot_holds_of_each_contract_the_newest_by_the_exchanges_stamp(heard: list[tuple[str, int, int]]) -> None:
-    made, newest = chain(), {}
+    made = chain()
+    newest: dict[str, tuple[int, float]] = {}
     for order, (name, stamp, price) in enumerate(heard):
         made.hear_ticker(ticker(name, price / 1_000, stamp), T + order)
         if name not in newest or stamp >= newest[name][0]:
