@@ -45,6 +45,7 @@ def page_of(document: Mapping[str, Any], equities: Mapping[str, pa.Table]) -> st
         pairs=[_pair(document, pair) for pair in document["pairs"]],
         correlations=_correlations(document),
         kinds=rows.KIND_WORDS,
+        few=rows.FEW,
         terms=TERMS,
         most=MOST_TRADES,
         at_once=_AT_ONCE,

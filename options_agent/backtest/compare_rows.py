@@ -6,6 +6,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from options_agent.backtest.by_regime import SMALL_SAMPLE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -33,6 +35,13 @@ HEADLINES: Final = (
     ("hedge_costs_share", "hedging, of capital", "share"),
     ("exposure", "time in the market", "share"),
 )
+#: Of those and of all metrics, what rests on closed trades.
+OF_TRADES: Final = frozenset(
+    {"win_rate", "profit_factor", "payoff_ratio", "expectancy", "average_days_held", "assignment_rate", "premium_captured"}
+    | {f"average_{what}_{currency}" for what in ("trade", "win", "loss") for currency in ("coin", "usd")}
+)
+#: What brackets say.
+FEW: Final = f"In brackets: over fewer than {SMALL_SAMPLE} closed trades."
 #: Kinds of trades of a pair in words; {base} and {other} are labels.
 KIND_WORDS: Final = {
     "same": "the same",
@@ -94,13 +103,16 @@ def every_metric(document: Mapping[str, Any]) -> list[Line]:
 
 def _cells(runs: Sequence[Mapping[str, Any]], name: str, kind: str) -> tuple[Cell, ...]:
     return tuple(
-        Cell(
-            number(_of(run["common"], name), kind),
-            _within(run["common"] or run["whole"], name, kind),
-            number(_of(run["whole"], name), kind),
-        )
+        Cell(_number(run["common"], name, kind), _within(run["common"] or run["whole"], name, kind), _number(run["whole"], name, kind))
         for run in runs
     )
+
+
+def _number(figures: Mapping[str, Any] | None, name: str, kind: str) -> str:
+    """In brackets where it is a mean over fewer trades than say something."""
+    text = number(_of(figures, name), kind)
+    closed = figures["metrics"].get("closed_trades") if figures else None
+    return f"({text})" if name in OF_TRADES and text != NONE and closed is not None and closed < SMALL_SAMPLE else text
 
 
 def _of(figures: Mapping[str, Any] | None, name: str) -> float | None:

@@ -59,6 +59,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     """The comparison as text, readable at a hundred columns."""
     from rich.markup import escape
 
+    from options_agent.backtest.compare_rows import FEW
+
     for run in document["runs"]:
         status = "" if run["status"] == "ok" else " [yellow]INCONCLUSIVE[/]"
         span = f"{str(run['range']['start'])[:10]} to {str(run['range']['end'])[:10]}"
@@ -72,8 +74,9 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         console.print(table)
     console.print(f"[dim]Within: the {100 * document['method']['confidence']:.0f} % interval, the same days in another order.[/]")
     console.print(
-        f"[dim]Deflated: odds that Sharpe is above the luck of the best of {document['looks']} runs; under 0.95 proves nothing.[/]\n"
+        f"[dim]Deflated: odds that Sharpe is above the luck of the best of {document['looks']} runs; under 0.95 proves nothing.[/]"
     )
+    console.print(f"[dim]{FEW} Intervals know no loss that did not come.[/]\n")
     for pair in document["pairs"]:
         _show_pair(document, pair, console)
 

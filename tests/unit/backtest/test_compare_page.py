@@ -228,6 +228,17 @@ def test_numbers_as_their_kind_is_read(value: float | None, kind: str, words: st
     assert rows.number(value, kind) == words
 
 
+def test_what_rests_on_few_trades_stands_in_brackets(reports: list[Path]) -> None:
+    document, page = made(*reports[:2])
+    for run, closed in zip(document["runs"], (10.0, 9.0), strict=True):
+        run["common"]["metrics"]["closed_trades"] = closed
+    lines = {line.name: [cell.common for cell in line.cells] for line in rows.headlines(document)}
+    for name in ("win_rate", "average_days_held", "assignment_rate"):
+        assert [text.startswith("(") for text in lines[name]] == [False, True], name
+    assert not any(text.startswith("(") for text in (*lines["return_usd"], *lines["closed_trades"]))
+    assert rows.FEW in page
+
+
 def test_amounts_of_coin() -> None:
     assert [rows.coin_amount(v) for v in (None, 0.0, -1e-18, 0.0123456, -2.0)] == ["-", "0", "0", "+0.01235", "-2.00000"]
     assert rows.interval_words(None, 1.0) == ""
