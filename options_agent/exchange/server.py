@@ -62,7 +62,7 @@ class Box:
     limits: float = 1.0
     accounts: dict[str, Account] = field(default_factory=dict)
     pump: Pump = field(init=False)
-    connections: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, weakref.WeakSet[asyncio.Transport]] = field(default_factory=dict)
     incidents: list[dict[str, Any]] = field(default_factory=list)
     errors: dict[int, int] = field(default_factory=dict)
     past: Past | None = None
@@ -154,27 +154,26 @@ async def _http(box: Box, request: web.Request) -> web.StreamResponse:
             request.transport.close()
         raise web.HTTPServiceUnavailable
     payer = request.remote or "unknown"
-    with _counted(box, payer) as admitted:
-        if not admitted:
-            return web.Response(status=429, text="too many connections")
-        if faults.latency_seconds:
-            await asyncio.sleep(faults.latency_seconds)
-        if box.pump.dice.hit(faults.bad_gateway):
-            return web.Response(status=502, content_type="text/html", text="<html><body><h1>502 Bad Gateway</h1></body></html>")
-        body = await request.text() if request.method == "POST" else ""
-        call: dict[str, Any] = {"id": None}
-        try:
-            call = _call_of(request, body)
-            grant = _grant_of(box, request, call, body)
-            result = await _answer(box, call, box.account(grant.client if grant else payer), grant)
-            reply, status = _reply(call, result, began), 200
-        except RpcError as error:
-            reply, status = _failed(box, call, error, began), 400
-        response = web.Response(body=orjson.dumps(reply), content_type="application/json", status=status)
-        age = box._ages.setdefault(request.transport, time.monotonic()) if request.transport is not None else 0.0
-        if time.monotonic() - age > HTTP_LIFE_SECONDS or (status == 400 and reply["error"]["code"] == 10028):
-            response.force_close()
-        return response
+    if not _admitted(box, request, payer):
+        return _turned_away()
+    if faults.latency_seconds:
+        await asyncio.sleep(faults.latency_seconds)
+    if box.pump.dice.hit(faults.bad_gateway):
+        return web.Response(status=502, content_type="text/html", text="<html><body><h1>502 Bad Gateway</h1></body></html>")
+    body = await request.text() if request.method == "POST" else ""
+    call: dict[str, Any] = {"id": None}
+    try:
+        call = _call_of(request, body)
+        grant = _grant_of(box, request, call, body)
+        result = await _answer(box, call, box.account(grant.client if grant else payer), grant)
+        reply, status = _reply(call, result, began), 200
+    except RpcError as error:
+        reply, status = _failed(box, call, error, began), 400
+    response = web.Response(body=orjson.dumps(reply), content_type="application/json", status=status)
+    age = box._ages.setdefault(request.transport, time.monotonic()) if request.transport is not None else 0.0
+    if time.monotonic() - age > HTTP_LIFE_SECONDS or (status == 400 and reply["error"]["code"] == 10028):
+        response.force_close()
+    return response
 
 
 def _call_of(request: web.Request, body: str) -> dict[str, Any]:
@@ -283,23 +282,22 @@ async def _socket(box: Box, request: web.Request) -> web.StreamResponse:
     if box.market.faults.down or box.market.faults.maintenance:
         raise web.HTTPServiceUnavailable(text="maintenance")
     payer = request.remote or "unknown"
-    with _counted(box, payer) as admitted:
-        if not admitted:
-            return web.Response(status=429, text="too many connections")
-        socket = web.WebSocketResponse(compress=False, max_msg_size=2**22)  # frames are written by hand: none compressed
-        await socket.prepare(request)
-        session = Session(cast("asyncio.Transport", request.transport), box.account(payer))
-        box.pump.sessions.add(session)
-        try:
-            async for message in socket:
-                if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
-                    break
-                if not await _serve(box, session, message.data):
-                    await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too_many_requests")
-                    break
-        finally:
-            box.pump.leave(session)
-        return socket
+    if not _admitted(box, request, payer):
+        return _turned_away()
+    socket = web.WebSocketResponse(compress=False, max_msg_size=2**22)  # frames are written by hand: none compressed
+    await socket.prepare(request)
+    session = Session(cast("asyncio.Transport", request.transport), box.account(payer))
+    box.pump.sessions.add(session)
+    try:
+        async for message in socket:
+            if message.type not in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                break
+            if not await _serve(box, session, message.data):
+                await socket.close(code=WSCloseCode.POLICY_VIOLATION, message=b"too_many_requests")
+                break
+    finally:
+        box.pump.leave(session)
+    return socket
 
 
 async def _serve(box: Box, session: Session, data: str | bytes) -> bool:
@@ -323,11 +321,20 @@ async def _serve(box: Box, session: Session, data: str | bytes) -> bool:
     return bool(reply.get("error", {}).get("code") != 10028)
 
 
-@contextlib.contextmanager
-def _counted(box: Box, payer: str) -> Any:
-    """Count a connection of an address; yields whether it is within the limit."""
-    box.connections[payer] = box.connections.get(payer, 0) + 1
-    try:
-        yield not box.limits or box.connections[payer] <= CONNECTIONS
-    finally:
-        box.connections[payer] -= 1
+def _admitted(box: Box, request: web.Request, payer: str) -> bool:
+    """Whether an address may have the connection a request came by: the open ones of it are counted, idle ones too."""
+    known = box.connections.setdefault(payer, weakref.WeakSet())
+    for each in [each for each in known if each.is_closing()]:
+        known.discard(each)
+    if request.transport is None or request.transport in known:
+        return True
+    if box.limits and len(known) >= CONNECTIONS:
+        return False
+    known.add(request.transport)
+    return True
+
+
+def _turned_away() -> web.Response:
+    response = web.Response(status=429, text="too many connections")
+    response.force_close()
+    return response

@@ -210,6 +210,28 @@ def test_the_thirty_third_connection_is_turned_away(box: RunningBox) -> None:
     asyncio.run(work())
 
 
+def test_idle_http_connections_count_until_they_are_closed(tmp_path: Path) -> None:
+    async def work(own: RunningBox) -> None:
+        async def status(session: aiohttp.ClientSession) -> int:
+            async with session.get(f"{own.url}/api/v2/public/get_time") as answer:
+                await answer.read()
+                return answer.status
+
+        sessions = [aiohttp.ClientSession() for _ in range(33)]
+        assert [await status(session) for session in sessions[:32]] == [200] * 32
+        assert await status(sessions[32]) == 429
+        assert await status(sessions[0]) == 200, "who is in stays in"
+        await sessions[1].close()
+        async with asyncio.timeout(10):
+            while await status(sessions[32]) != 200:
+                await asyncio.sleep(0.05)
+        for session in sessions:
+            await session.close()
+
+    with running_box(tmp_path, underlyings=("BTC",), limits=20) as own:
+        asyncio.run(work(own))
+
+
 def test_faults_of_requests(box: RunningBox) -> None:
     async def work() -> None:
         began = time.monotonic()
