@@ -136,7 +136,8 @@ def play(
         weather["exits"] = np.where(directions.close, TO_CLOSE, TO_HOLD)
     players = new_players(1, slots, weather[None])
     coin, usd = seat(players, 0, strategy, settings, prepared, float(history.index[0]), record=True)
-    tapes = blank_tapes(1, history.snapshots, slots, record=True)
+    legs = max(len(strategy.legs), len(strategy.assigned_legs))
+    tapes = blank_tapes(1, history.snapshots, slots, record=True, legs=legs)
     kernel.play(prepared.market, players, tapes, history.snapshots, history.snapshots)
     fills, decisions = tapes.counts[0, :2]
     return Played(tapes.fills[0, :fills], tapes.decisions[0, :decisions], tapes.equity[0], prepared, coin, usd)

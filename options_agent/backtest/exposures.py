@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.codes import FILL_OPEN
+from options_agent.compiled import compiled
 from options_agent.contracts import SECONDS_PER_YEAR
 from options_agent.pricing.black76 import greeks
 
@@ -32,8 +32,10 @@ def greek_exposures(history: History, fills: NDArray[np.float64]) -> dict[str, N
     """
     n = history.snapshots
     total = {name: np.zeros(n) for name in GREEKS}
-    rows, since, until, contracts = _held(history.quotes, fills, n)
-    if rows.size == 0:
+    size = _held(history.quotes, fills, n, *_room(0))
+    rows, since, until, contracts = held_rows = _room(size)
+    _held(history.quotes, fills, n, *held_rows)
+    if size == 0:
         return total
     quotes, held = history.quotes[rows], history.contracts[history.quotes["contract"][rows]]
     years = (held["expiry"] - history.known_at[quotes["snapshot"]]) / YEAR_US
@@ -51,29 +53,38 @@ def greek_exposures(history: History, fills: NDArray[np.float64]) -> dict[str, N
     return total
 
 
-@njit(cache=True)
+def _room(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    return np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size)
+
+
+@compiled()
 def _held(
-    quotes: NDArray[Any], fills: NDArray[np.float64], snapshots: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows that legs were held on: row, first snapshot it is the last known, the snapshot it is no more, signed contracts."""
-    rows, since, until = ([np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)])
-    contracts = [0.0 for _ in range(0)]
+    quotes: NDArray[Any],
+    fills: NDArray[np.float64],
+    snapshots: int,
+    rows: NDArray[np.int64],
+    since: NDArray[np.int64],
+    until: NDArray[np.int64],
+    contracts: NDArray[np.float64],
+) -> int:
+    """Rows that legs were held on, as far as there is room: row, first snapshot it is the last known, the snapshot it is no more,
+    signed contracts. Returns how many there are."""
+    found = 0
     for n in range(len(fills)):
         if fills[n, 2] != FILL_OPEN:
             continue
-        end = snapshots
+        end: Any = np.int64(snapshots)
         for later in range(n + 1, len(fills)):
             if fills[later, 0] == fills[n, 0] and fills[later, 1] == fills[n, 1]:
-                end = int(fills[later, 3])
+                end = np.int64(fills[later, 3])
                 break
         row: Any = np.int64(fills[n, 4])
         first: Any = np.int64(fills[n, 3])
         while row >= 0 and first < end:
             following = np.int64(quotes[row].next)
             last = np.int64(quotes[following].snapshot) if following >= 0 else np.int64(snapshots)
-            rows.append(row)
-            since.append(first)
-            until.append(last if last < end else np.int64(end))
-            contracts.append(fills[n, 6])
+            if found < rows.size:
+                rows[found], since[found], until[found], contracts[found] = row, first, min(last, end), fills[n, 6]
+            found += 1
             row, first = following, last
-    return np.array(rows, np.int64), np.array(since, np.int64), np.array(until, np.int64), np.array(contracts, np.float64)
+    return found

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numba import njit
 
+from options_agent.compiled import compiled
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:
@@ -157,10 +157,13 @@ class Packer:
         self.known_at, self.index = int(known_at[-1]), float(index[-1])
 
 
-@njit(cache=True)
 def link_rows(quotes: NDArray[Any], contracts: int) -> None:
     """Set `next` of each quote to the next one of the same contract, -1 at its end; a contract's quotes are in time order."""
-    later = np.full(contracts, -1, np.int64)
+    _link(quotes, np.full(contracts, -1, np.int64))
+
+
+@compiled()
+def _link(quotes: NDArray[Any], later: NDArray[np.int64]) -> None:
     for row in range(quotes.size - 1, -1, -1):
         contract = quotes[row].contract
         quotes[row].next = later[contract]

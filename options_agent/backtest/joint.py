@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from options_agent.backtest.aligned import Range, common_range, cut, iso, plain
 from options_agent.backtest.bootstrap import SEED
@@ -20,6 +19,7 @@ from options_agent.backtest.metrics.grid import midnights
 from options_agent.backtest.metrics.trades import settles_in_usd
 from options_agent.backtest.saved_runs import times
 from options_agent.backtest.uncertainty import odds_above, spread
+from options_agent.compiled import compiled
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def build_book(equities: Sequence[pa.Table], within: Range, weights: Floats, reb
     return Book(ts, values, index, units * capital, gains * capital, growth * capital, hold, weights)
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def _hold(values: Floats, weights: Floats, rebalance: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     """Units (runs, n), gains (runs, n) and equity (n,) of a capital of 1; what falls to 0 or below is not held again."""
     runs, n = values.shape

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.choosing import choose
 from options_agent.backtest.codes import (
@@ -72,9 +71,10 @@ from options_agent.backtest.trading import (
     trade_structure,
 )
 from options_agent.backtest.upkeep import any_live, carry, follow, liquidate, note, rehedge, settle_expired, strike_equity, unexpired
+from options_agent.compiled import compiled
 
 
-@njit(cache=True, nogil=True, error_model="numpy", _nrt=False)  # type: ignore[call-overload]
+@compiled(error_model="numpy")
 def play(market: Market, players: Players, tapes: Tapes, snapshots: int, block: int) -> None:
     """Play strategies over the first snapshots of one history, from the cash in their books, each writing to its own tape.
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.tape import inner
+from options_agent.compiled import compiled
 from options_agent.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def perpetual_margin(coins: ArrayLike, per_coin: float = PERPETUAL_PER_COIN) -> 
     return np.stack([(PERPETUAL_INITIAL + more) * size, (PERPETUAL_MAINTENANCE + more) * size], axis=-1)
 
 
-@njit(cache=True)
+@compiled()
 def _fill(
     call: NDArray[np.bool_],
     strike: NDArray[np.float64],

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
+
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,23 +67,27 @@ def settle(
         max_distance_minutes: a nearest price farther than this is marked `too_far`.
     """
     own, index = kind == DELIVERY, kind == INDEX
-    rest = ~own
-    return Settlement(
-        *_settle(
-            np.ascontiguousarray(expiry_us),
-            ts_us[own],
-            price[own],
-            ts_us[index],
-            price[index],
-            ts_us[rest],
-            price[rest],
-            window_minutes * MINUTE_US,
-            max_distance_minutes,
-        )
+    rest, n = ~own, expiry_us.size
+    found = Settlement(np.full(n, np.nan), np.array(expiry_us, np.int64), np.zeros(n, np.int64), np.full(n, np.nan))
+    _settle(
+        np.ascontiguousarray(expiry_us),
+        ts_us[own],
+        price[own],
+        ts_us[index],
+        price[index],
+        ts_us[rest],
+        price[rest],
+        window_minutes * MINUTE_US,
+        max_distance_minutes,
+        found.price,
+        found.known_at,
+        found.method,
+        found.distance,
     )
+    return found
 
 
-@njit(cache=True)
+@compiled()
 def _settle(
     expiry_us: NDArray[np.int64],
     own_ts: NDArray[np.int64],
@@ -93,11 +98,13 @@ def _settle(
     price: NDArray[np.float64],
     window: int,
     farthest: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    n = expiry_us.size
-    out, known = np.full(n, np.nan), expiry_us.copy()
-    method, distance = np.zeros(n, np.int64), np.full(n, np.nan)
-    for i in range(n):
+    out: NDArray[np.float64],
+    known: NDArray[np.int64],
+    method: NDArray[np.int64],
+    distance: NDArray[np.float64],
+) -> None:
+    """Fill the last four, which hold what is true where there is no price."""
+    for i in range(expiry_us.size):
         expiry = expiry_us[i]
         at = np.searchsorted(own_ts, expiry)
         if at < own_ts.size and own_ts[at] <= expiry + PUBLISHED_WITHIN_US:
@@ -122,4 +129,3 @@ def _settle(
         method[i] = NEAREST if distance[i] <= farthest else TOO_FAR
         # only when as much time has passed after the expiry is it sure that no nearer price will come
         known[i] = expiry + away
-    return out, known, method, distance

@@ -184,7 +184,8 @@ def _play_chunk(stage: _Stage, chunk: NDArray[np.int64], found: Numbers, early: 
     prepared, slots = stage.markets[settings], stage.points[chunk[0]].strategy.entry.max_open
     first = snapshots if early is None else max(int(snapshots * early.share), 1)
     players = new_players(chunk.size, slots, stage.weather)
-    tapes = blank_tapes(chunk.size, snapshots, slots, record=False)
+    legs = max(len(phase) for n in chunk for phase in (stage.points[n].strategy.legs, stage.points[n].strategy.assigned_legs))
+    tapes = blank_tapes(chunk.size, snapshots, slots, record=False, legs=legs)
     capital = np.empty((chunk.size, 2))
     for k, n in enumerate(chunk):
         capital[k] = seat(players, k, stage.points[n].strategy, settings, prepared, float(stage.index[0]), record=False)

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.codes import FILL_OPEN, FILL_SETTLE
 from options_agent.backtest.metrics.drawdown import max_drawdown
@@ -15,6 +14,7 @@ from options_agent.backtest.metrics.grid import LEAST_RETURNS
 from options_agent.backtest.metrics.returns import growth, kurtosis, sharpe_of, skew, sortino
 from options_agent.backtest.metrics.trades import mean, profit_factor, total
 from options_agent.backtest.tape import E_EQUITY, E_IM, E_OPEN, Tapes
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,7 @@ SUMMARY: Final = (
 )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(keep=False, nogil=True, error_model="numpy")
 def summarise(
     known_at: NDArray[np.int64],
     index: NDArray[np.float64],
@@ -99,7 +99,7 @@ def summarise(
         row[22], row[23] = tapes.counts[k, 4], tapes.counts[k, 3]
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def preceded(first: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """`first`, then the values."""
     out = np.empty(values.size + 1)
@@ -107,7 +107,7 @@ def preceded(first: float, values: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(keep=False, error_model="numpy")
 def daily_of(equity: NDArray[np.float64], midnights: NDArray[np.int64]) -> NDArray[np.float64]:
     """Returns between midnights, as `metrics.grid.daily_returns` has them."""
     if midnights.size <= LEAST_RETURNS:
@@ -121,7 +121,7 @@ def daily_of(equity: NDArray[np.float64], midnights: NDArray[np.int64]) -> NDArr
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(keep=False, error_model="numpy")
 def closed_of(
     index: NDArray[np.float64], settled: NDArray[np.float64], linear: bool, fills: NDArray[np.float64], trades: int
 ) -> tuple[int, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.costs import FEE_COLUMNS
+from options_agent.compiled import compiled
 from options_agent.strategies.rules import MAX_LEGS
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ Kernel = TypeVar("Kernel", bound="Callable[..., Any]")
 
 
 def inner(function: Kernel) -> Kernel:
-    """Compile for calls from compiled code only: wrappers that unpack all these arrays for Python take longer than the loop."""
-    compiled: Kernel = njit(cache=True, error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
-    return compiled
+    """Compile into its callers: to pass all these arrays on takes longer than what is done with them."""
+    made: Kernel = compiled(error_model="numpy", forceinline=True)(function)
+    return made
 
 
 def part(function: Kernel) -> Kernel:
     """A part of the loop that is called in one place: put into its caller's code, for compiled on its own it would be optimised twice."""
-    compiled: Kernel = njit(inline="always", error_model="numpy", _nrt=False)(function)  # type: ignore[call-overload]
-    return compiled
+    made: Kernel = compiled(inline="always", error_model="numpy")(function)
+    return made
 
 
 class Market(NamedTuple):
@@ -248,13 +248,24 @@ class Tapes(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def blank_tapes(strategies: int, snapshots: int, slots: int, *, record: bool) -> Tapes:
-    """Room for everything runs can write: each slot may close and be opened anew in a snapshot. Untouched, it takes no memory."""
+#: Of doubles.
+HUGE_PAGE: Final = 2**21 // 8
+
+
+def blank_tapes(strategies: int, snapshots: int, slots: int, *, record: bool, legs: int = MAX_LEGS) -> Tapes:
+    """Room for everything runs of so many legs can write: each slot may close and be opened anew in a snapshot.
+
+    Untouched, it takes no memory. What is written by every snapshot lies together at the border of a huge page, where the system has those:
+    to be given memory in small ones takes as long as a run.
+    """
     turns = snapshots * (slots + 1) + 8
+    curves, decisions = len(EQUITY) * snapshots, 12 * (3 * turns if record else 1)
+    room = np.empty(strategies * (curves + decisions) + HUGE_PAGE)
+    room = room[-(room.ctypes.data // 8) % HUGE_PAGE :]
     return Tapes(
-        np.empty((strategies, 2 * turns * MAX_LEGS, 12)),
-        np.empty((strategies, 3 * turns if record else 1, 12)),
-        np.empty((strategies, len(EQUITY), snapshots)),
+        np.empty((strategies, 2 * turns * legs, 12)),
+        room[strategies * curves :][: strategies * decisions].reshape(strategies, -1, 12),
+        room[: strategies * curves].reshape(strategies, len(EQUITY), snapshots),
         np.zeros((strategies, 5), np.int64),
     )
 

@@ -3,7 +3,7 @@
 Arrays in, arrays out, by the vector kernel of `options_agent.pricing.chain_greeks`. The scalar functions take the rows it leaves,
 and are public so that other kernels inline them. Units: forward and strike in
 USD, time in years of 365 days, volatility decimal per year, coin price per contract of one coin. Degenerate inputs (no time
-left, no volatility) give the intrinsic value and its greeks; NaN in, NaN out.
+left, no volatility) give the intrinsic value and its greeks; what is no number or not finite gives NaN.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from options_agent.compiled import compiled
 from options_agent.pricing.chain_greeks import fill_greeks
 from options_agent.pricing.columns import columns
 from options_agent.pricing.normal import is_tail, log_ratio, pdf, scaled_tail, tail_difference, tail_sum
@@ -24,22 +24,30 @@ Bools = NDArray[np.bool_]
 DAYS_PER_YEAR = 365.0
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
+def is_option(forward: float, strike: float, years: float, vol: float) -> bool:
+    """Whether these are finite numbers, and prices above 0."""
+    return 0.0 < forward < math.inf and 0.0 < strike < math.inf and math.isfinite(years) and math.isfinite(vol)
+
+
+@compiled(error_model="numpy")
 def time_value_scalar(forward: float, strike: float, density: float, h: float, t: float) -> float:
     """Coin price above intrinsic, for h = -|ln(F/K)|/v and t = v/2.
 
     `density` is n(d1), which serves both sides: F n(d1) = K n(d2). The value is bounded by min(1, K/F); a high one is what
     lacks of the bound.
     """
+    if density == 0.0 and h + t <= 0.0:  # out of reach: the tails beside it may be no numbers
+        return 0.0
     if is_tail(h, t):
         return density * tail_difference(h, t)
     return min(1.0, strike / forward) - density * tail_sum(h, t)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def coin_price_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> float:
     """Price of one contract in coin: [N(d1) - (K/F) N(d2)] for a call; F. Black (1976) over the forward."""
-    if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
+    if not is_option(forward, strike, years, vol):
         return math.nan
     intrinsic = max((forward - strike) if is_call else (strike - forward), 0.0) / forward
     v = vol * math.sqrt(max(years, 0.0))
@@ -49,14 +57,14 @@ def coin_price_scalar(forward: float, strike: float, years: float, vol: float, i
     return intrinsic + time_value_scalar(forward, strike, pdf(x / v + 0.5 * v), -abs(x) / v, 0.5 * v)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def greeks_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> tuple[float, float, float, float, float]:
     """Coin price, delta (plain Black-76), gamma (per USD), vega (USD per volatility point), theta (USD per day).
 
     Theta is the decay to come within a day at the current rate, capped at the option's remaining life: the exchange shows
     the rate times min(1 day, time left).
     """
-    if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
+    if not is_option(forward, strike, years, vol):
         return math.nan, math.nan, math.nan, math.nan, math.nan
     intrinsic = max((forward - strike) if is_call else (strike - forward), 0.0) / forward
     root = math.sqrt(max(years, 0.0))
@@ -77,10 +85,10 @@ def greeks_scalar(forward: float, strike: float, years: float, vol: float, is_ca
     return price, delta, gamma, vega, theta
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def delta_premium_adjusted_scalar(forward: float, strike: float, years: float, vol: float, is_call: bool) -> float:
     """Delta less the premium in coin: (K/F) N(d2) for a call, -(K/F) N(-d2) for a put, where no difference is taken."""
-    if not (forward > 0.0 and strike > 0.0) or math.isnan(years) or math.isnan(vol):
+    if not is_option(forward, strike, years, vol):
         return math.nan
     sign = 1.0 if is_call else -1.0
     v = vol * math.sqrt(max(years, 0.0))
@@ -125,20 +133,20 @@ def delta_premium_adjusted(forward: ArrayLike, strike: ArrayLike, years: ArrayLi
         ValueError: the columns differ in length.
     """
     made, rows = columns((forward, strike, years, vol), is_call)
-    adjusted: Floats = _delta_premium_adjusted(*made)
+    adjusted = np.empty(made[0].size)
+    arguments = (*made, adjusted)
+    _delta_premium_adjusted(*arguments)
     return adjusted[:rows]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fill_unusual(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools, out: Floats) -> None:
     for i in range(forward.size):
         if math.isnan(out[0, i]):
             out[0, i], out[1, i], out[2, i], out[3, i], out[4, i] = greeks_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
 
 
-@njit(cache=True, error_model="numpy")
-def _delta_premium_adjusted(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools) -> Floats:
-    out = np.empty(forward.size)
+@compiled(error_model="numpy")
+def _delta_premium_adjusted(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools, out: Floats) -> None:
     for i in range(forward.size):
         out[i] = delta_premium_adjusted_scalar(forward[i], strike[i], years[i], vol[i], is_call[i])
-    return out

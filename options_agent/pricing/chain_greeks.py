@@ -11,20 +11,20 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from options_agent.pricing.elementary import density, fused, logarithm, octaves
+from options_agent.compiled import compiled
+from options_agent.pricing.elementary import BLOCK, blocks_of_10, density, fused, logarithm, octaves
 from options_agent.pricing.mills import LEAST_ARGUMENT, numerator_and_denominator
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-#: Rows per block; fewer cannot be computed.
-BLOCK: Final = 128
+#: Some 34 deviations out.
+LEAST_DENSITY: Final = 1e-250
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def fill_greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_call: Bools, out: Floats) -> int:
     """Fill `out` (5, n) with coin price, delta, gamma, vega, theta, units as in `greeks_scalar`; NaN where it does not vouch.
 
@@ -37,7 +37,7 @@ def fill_greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_
         How many rows have NaN for a price.
     """
     n = forward.size
-    scratch = np.empty((10, BLOCK))
+    scratch = blocks_of_10()
     x, v, gap, total, rate, exponent = scratch[0], scratch[1], scratch[2], scratch[3], scratch[4], scratch[5]
     intrinsic, decay, vega_rate, value = scratch[6], scratch[7], scratch[8], scratch[9]
     unknown = 0
@@ -80,7 +80,8 @@ def fill_greeks(forward: Floats, strike: Floats, years: Floats, vol: Floats, is_
             beyond = gap[i] if below == up else 1.0 - gap[i]
             delta[i] = beyond if up else -beyond
             reachable = (v[i] > 1e-7) & (abs(apart) - 0.5 * v[i] >= LEAST_ARGUMENT)
-            known = reachable & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
+            # a smaller density over the denominators of both tails is no ordinary number any more
+            known = reachable & (value[i] > LEAST_DENSITY) & (f[i] > 1e-100) & (f[i] < 1e100) & (abs(exponent[i]) < 300.0)
             unknown += 0 if known else 1
             price[i] = paid if known else math.nan
         for i in range(BLOCK):

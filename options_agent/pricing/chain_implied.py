@@ -14,11 +14,10 @@ import math
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from options_agent.pricing.chain_greeks import BLOCK
-from options_agent.pricing.elementary import LOG_SQRT_2PI, fused, logarithm, mantissa, octaves
+from options_agent.compiled import compiled
+from options_agent.pricing.elementary import BLOCK, LOG_SQRT_2PI, blocks_of_9, fused, logarithm, mantissa, octaves
 from options_agent.pricing.mills import LEAST_ARGUMENT, numerator_and_denominator
 
 Floats = NDArray[np.float64]
@@ -39,7 +38,7 @@ _START_DENOMINATOR: Final = (1.0, 1.1210646917787706, 0.49958031602344394, 0.170
 _BEND: Final = (3.146882, 8.281535, -2.261077)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def start(x: float, goal: float, price: float) -> float:
     """A first total volatility for a price b of logarithm `goal`, about `price`, at |ln(F/K)| = x: within 0.12 % for v < 1.6."""
     reach = price + x
@@ -59,7 +58,7 @@ def start(x: float, goal: float, price: float) -> float:
     return fused(v, w / fused(_BEND[2], w, fused(fused(_BEND[1], a, _BEND[0]), a, 24.0)), v)
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def householder(v: float, h: float, per_v: float, difference: float, slope: float, gap: float) -> float:
     """The step of the fifth order for ln b(v), which misses its goal by `gap`: b = n(h) exp(-v^2/8) `difference`.
 
@@ -80,7 +79,7 @@ def householder(v: float, h: float, per_v: float, difference: float, slope: floa
     return newton * above / fused(newton, fused(newton, rest, 1.5 * second), 1.0)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def fill_implied(price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: Bools, out: Floats) -> int:
     """Fill `out` (n,) with volatilities, decimal per year; NaN where it does not vouch, for whatever reason.
 
@@ -93,7 +92,7 @@ def fill_implied(price: Floats, forward: Floats, strike: Floats, years: Floats, 
         How many rows have NaN.
     """
     n = price.size
-    scratch = np.empty((9, BLOCK))
+    scratch = blocks_of_9()
     x, goal, v, exponent = scratch[0], scratch[1], scratch[2], scratch[3]
     value, other, height, least, step = scratch[4], scratch[5], scratch[6], scratch[7], scratch[8]
     unknown = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from options_agent.pricing.chain_greeks import BLOCK
+from options_agent.pricing.elementary import BLOCK
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

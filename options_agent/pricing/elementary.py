@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
-from numba.extending import intrinsic
+from options_agent.compiled import compiled, intrinsic
 
 ATANH_REST: Final = (
     0.6666666666666663,
@@ -54,11 +52,15 @@ _INTEGER: Final = 0x4330000000000000
 _BIAS: Final = 4503599627370496.0 + 2048.0
 #: 1.5 * 2^52: adding it rounds to an integer, which then stands in the low bits.
 _ROUNDER: Final = 6755399441055744.0
+#: Rows of a block: short enough to stay in the first-level cache.
+BLOCK: Final = 128
 #: Below this exponent the density is 0 rather than a denormal.
 _SMALLEST: Final = -708.0
 
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
     def fused(a: float, b: float, c: float) -> float:
         """a * b + c, in one rounding where the processor can."""
@@ -69,11 +71,42 @@ if TYPE_CHECKING:
     def from_bits(n: int) -> float:
         """The double of these bits."""
 
+    def blocks_of_10() -> NDArray[np.float64]:
+        """(10, BLOCK), on the stack: what a kernel that allocates needs is not kept for processes without numba."""
+
+    def blocks_of_9() -> NDArray[np.float64]:
+        """(9, BLOCK), on the stack."""
+
 else:
+
+    def _on_the_stack(rows: int) -> Any:
+        """An array of a block's columns, of the caller's frame."""
+
+        def typed(typing_context: Any) -> Any:
+            from llvmlite import ir
+            from numba import types
+            from numba.core import cgutils
+            from numba.np import arrayobj
+
+            def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                data = cgutils.alloca_once(builder, ir.DoubleType(), size=rows * BLOCK)
+                data.align = 64
+                array = context.make_array(signature.return_type)(context, builder)
+                shape, strides = ([context.get_constant(types.intp, n) for n in both] for both in ((rows, BLOCK), (8 * BLOCK, 8)))
+                arrayobj.populate_array(array, data, shape, strides, context.get_constant(types.intp, 8), None)
+                return array._getvalue()
+
+            return types.Array(types.float64, 2, "C")(), build
+
+        return intrinsic(typed)
+
+    blocks_of_9, blocks_of_10 = _on_the_stack(9), _on_the_stack(10)
 
     @intrinsic
     def fused(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, in one rounding where the processor can."""
+        from llvmlite import ir
+        from numba import types
 
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             double = ir.DoubleType()
@@ -85,15 +118,21 @@ else:
     @intrinsic
     def bits(typing_context: Any, x: Any) -> Any:
         """The bits of a double as an integer."""
+        from llvmlite import ir
+        from numba import types
+
         return types.int64(types.float64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.IntType(64))
 
     @intrinsic
     def from_bits(typing_context: Any, n: Any) -> Any:
         """The double of these bits."""
+        from llvmlite import ir
+        from numba import types
+
         return types.float64(types.int64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.DoubleType())
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def octaves(numerator: float, denominator: float) -> tuple[float, float]:
     """The denominator times the power of two that brings it within a factor 1.42 of the numerator, and that power.
 
@@ -103,14 +142,14 @@ def octaves(numerator: float, denominator: float) -> tuple[float, float]:
     return from_bits(bits(denominator) + (apart & _EXPONENT)), from_bits((((apart ^ _SIGN) >> 52) & 0xFFF) | _INTEGER) - _BIAS
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def mantissa(x: float) -> tuple[float, float]:
     """x as m 2^e with m in [0.75, 1.5): (m, e)."""
     apart = bits(x) - _THREE_QUARTERS
     return from_bits(bits(x) - (apart & _EXPONENT)), from_bits((((apart ^ _SIGN) >> 52) & 0xFFF) | _INTEGER) - _BIAS
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def logarithm(s: float, exponent: float) -> float:
     """ln of (1 + s) / (1 - s) 2^exponent for |s| <= 0.2: s is (x - y) / (x + y) for a ratio x / y."""
     w = s * s
@@ -120,7 +159,7 @@ def logarithm(s: float, exponent: float) -> float:
     return fused(exponent, LN2_HIGH, fused(exponent, LN2_LOW, fused(w * s, rest, 2.0 * s)))
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def density(d: float) -> float:
     """exp(-d^2 / 2) / sqrt(2 pi), and 0 where that is under 1e-307."""
     y = fused(-0.5 * d, d, -LOG_SQRT_2PI)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from options_agent.compiled import compiled
 from options_agent.pricing.chain_implied import fill_implied
 from options_agent.pricing.columns import columns
 from options_agent.pricing.normal import INV_SQRT_2PI, LOG_SQRT_2PI, is_tail, log_ratio, tail_difference, tail_sum
@@ -24,7 +24,7 @@ _MAX_STEPS = 60
 _TOLERANCE = 1e-5
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def implied_scalar(price: float, forward: float, strike: float, years: float, is_call: bool) -> float:
     """Volatility (decimal per year) at which Black-76 gives `price` (coin per contract); NaN where none does."""
     if not (price >= 0.0 and forward > 0.0 and strike > 0.0 and years > 0.0):
@@ -39,7 +39,7 @@ def implied_scalar(price: float, forward: float, strike: float, years: float, is
     return total_volatility(target, x) / math.sqrt(years)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def total_volatility(target: float, x: float) -> float:
     """sigma sqrt(T) of a normalised out-of-the-money price `target` at x = -|ln(F/K)|.
 
@@ -82,7 +82,7 @@ def total_volatility(target: float, x: float) -> float:
     return v
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _guess(target: float, x: float, bound: float) -> float:
     """A start within some tenths, mostly within hundredths.
 
@@ -123,7 +123,7 @@ def implied_volatility(price: ArrayLike, forward: ArrayLike, strike: ArrayLike, 
     return out[:rows]
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _fill_unusual(price: Floats, forward: Floats, strike: Floats, years: Floats, is_call: Bools, out: Floats) -> None:
     for i in range(price.size):
         if math.isnan(out[i]):

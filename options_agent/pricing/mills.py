@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import njit
-
+from options_agent.compiled import compiled
 from options_agent.pricing.elementary import fused
 
 #: The least argument the approximation is made for.
@@ -50,7 +49,7 @@ MILLS_DENOMINATOR: Final = (
 )
 
 
-@njit(error_model="numpy", forceinline=True)
+@compiled(error_model="numpy", forceinline=True)
 def numerator_and_denominator(a: float, b: float) -> tuple[float, float, float, float]:
     """N(a), N[a, b], D(a), D[a, b] of R = N / D, [a, b] the divided differences, for a, b >= -1."""
     from_start, to_end = a - LEAST_ARGUMENT, b - LEAST_ARGUMENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from numba import njit
+from options_agent.compiled import compiled
 
 INV_SQRT_2PI: Final = 1.0 / math.sqrt(2.0 * math.pi)
 LOG_SQRT_2PI: Final = 0.5 * math.log(2.0 * math.pi)
@@ -76,19 +76,22 @@ _SLOPE_ODD: Final = (
 )
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@compiled(error_model="numpy", inline="always")
 def pdf(x: float) -> float:
     """Standard normal density."""
     return INV_SQRT_2PI * math.exp(-0.5 * x * x)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@compiled(error_model="numpy", inline="always")
 def log_ratio(forward: float, strike: float) -> float:
     """ln(forward / strike), exact to the last digits near the money, where the quotient's rounding would show."""
-    return math.log1p((forward - strike) / strike) if abs(forward - strike) < 0.5 * strike else math.log(forward / strike)
+    if abs(forward - strike) < 0.5 * strike:
+        return math.log1p((forward - strike) / strike)
+    ratio = forward / strike
+    return math.log(ratio) if 1e-300 < ratio < 1e300 else math.log(forward) - math.log(strike)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def scaled_tail(h: float) -> float:
     """Y(h) = N(h) / n(h), Mills' ratio of the lower tail, for h <= 0."""
     u = (-h - 4.0) / (4.0 - h)
@@ -100,7 +103,7 @@ def scaled_tail(h: float) -> float:
     return (even + u * odd) / (4.0 - h)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def scaled_tail_slope(h: float) -> float:
     """Y'(h) = 1 + hY for h <= 0, from its own polynomial: in the lower tail that sum nearly cancels."""
     u = (-h - 4.0) / (4.0 - h)
@@ -112,13 +115,13 @@ def scaled_tail_slope(h: float) -> float:
     return (even + u * odd) / ((4.0 - h) * (4.0 - h))
 
 
-@njit(cache=True, error_model="numpy", inline="always")
+@compiled(error_model="numpy", inline="always")
 def is_tail(h: float, t: float) -> bool:
     """Whether `tail_difference` gives the price: the strike is out of reach of its own volatility, or that is small."""
     return t < SMALL_T or h + t <= 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def tail_difference(h: float, t: float) -> float:
     """Y(h + t) - Y(h - t) where `is_tail`: the time value over the density, without cancellation.
 
@@ -142,7 +145,7 @@ def tail_difference(h: float, t: float) -> float:
     return 2.0 * t * (y1 + w * (y3 / 6.0 + w * (y5 / 120.0 + w * (y7 / 5_040.0 + w * y9 / 362_880.0))))
 
 
-@njit(cache=True, error_model="numpy")
+@compiled(error_model="numpy")
 def tail_sum(h: float, t: float) -> float:
     """Y(-h - t) + Y(h - t) where not `is_tail`: what the time value lacks of its bound, over the density."""
     return scaled_tail(-h - t) + scaled_tail(h - t)

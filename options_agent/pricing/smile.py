@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from options_agent.compiled import compiled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,7 +22,7 @@ _ROUNDS = 12
 _TUKEY = 4.685  # 95 % efficiency on normal errors
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def smile_residuals(offsets: Ints, moneyness: Floats, iv: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Fitted IV of every row and the robust scale of its group's residuals.
 
@@ -71,7 +72,7 @@ def smile_residuals(offsets: Ints, moneyness: Floats, iv: Floats, weights: Float
     return fitted, scale
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def _robust_fit(u: Floats, y: Floats, prior: Floats) -> tuple[Floats, float]:
     n = u.size
     weight = np.empty(n)
@@ -99,7 +100,7 @@ def _robust_fit(u: Floats, y: Floats, prior: Floats) -> tuple[Floats, float]:
     return beta, spread
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def _median(values: Floats) -> float:
     """The median by Hoare's selection: numpy's, which numba has too, takes four times as long to compile."""
     x = values.copy()
@@ -128,7 +129,7 @@ def _median(values: Floats) -> float:
     return float(0.5 * (below + x[middle]))
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def _weighted_least_squares(u: Floats, y: Floats, weight: Floats, order: int) -> Floats:
     """Normal equations of the first `order` powers with a whisper of ridge, by elimination with pivots: always solvable."""
     a = np.empty((order, order + 1))
@@ -172,7 +173,7 @@ def _weighted_least_squares(u: Floats, y: Floats, weight: Floats, order: int) ->
     return beta
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def _evaluate(beta: Floats, u: float) -> float:
     total = beta[_ORDER - 1]
     for p in range(_ORDER - 2, -1, -1):

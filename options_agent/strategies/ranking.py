@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
+
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@njit(cache=True)
 def trailing_rank(ts: NDArray[np.int64], values: NDArray[np.float64], lookback: float, least: float) -> NDArray[np.float64]:
     """Share of the trailing window's values (this one included) that are not above this one.
 
@@ -25,6 +25,12 @@ def trailing_rank(ts: NDArray[np.int64], values: NDArray[np.float64], lookback: 
         (rows,) in (0, 1], NaN where the value is unknown or the window too short.
     """
     out = np.full(values.size, np.nan)
+    _rank(np.ascontiguousarray(ts), np.ascontiguousarray(values, np.float64), float(lookback), float(least), out)
+    return out
+
+
+@compiled()
+def _rank(ts: NDArray[np.int64], values: NDArray[np.float64], lookback: float, least: float, out: NDArray[np.float64]) -> None:
     first = 0
     for i in range(values.size):
         while ts[i] - ts[first] > lookback:
@@ -44,4 +50,3 @@ def trailing_rank(ts: NDArray[np.int64], values: NDArray[np.float64], lookback: 
                 below += 1
         if ts[i] - earliest >= least:
             out[i] = below / known
-    return out

@@ -27,6 +27,7 @@ LAYERS = (
     ("strategies", "quality", "market", "journal"),
     ("pricing", "lake"),
     ("dictionary",),
+    ("compiled",),
     ("contracts", "quotes", "series", "settings", "progress", "durable", "errors"),
 )
 FOUNDATION = LAYERS[-1]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.metrics.grid import DAY_US
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Drawdown:
     days: float
 
 
-@njit(cache=True)
+@compiled()
 def max_drawdown(values: NDArray[np.float64]) -> float:
     """Largest fall from a running peak, as a share of the peak; of equity, so never beyond 1 while equity is positive."""
     if values.size == 0:

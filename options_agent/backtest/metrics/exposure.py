@@ -6,9 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.metrics.grid import DAY_US, YEAR_DAYS
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ def over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[np.bo
     return math.nan if values is None else float(held_over_time(ts, values))
 
 
-@njit(cache=True)
+@compiled()
 def held_over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
     """`over_time` of known values."""
     total, weight = 0.0, 0.0

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from options_agent.backtest.metrics.drawdown import max_drawdown
 from options_agent.backtest.metrics.grid import YEAR_DAYS, daily_returns
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Returns = NDArray[np.float64]
 
 
-@njit(cache=True)
+@compiled()
 def growth(values: NDArray[np.float64]) -> float:
     """The last of a series over the first, less 1."""
     return values[-1] / values[0] - 1.0 if values.size else math.nan
@@ -35,10 +35,18 @@ def volatility(returns: Returns) -> float:
     return float(returns.std(ddof=1) * math.sqrt(YEAR_DAYS)) if returns.size > 1 else math.nan
 
 
-@njit(cache=True)
+@compiled()
+def _vary(values: Returns) -> bool:
+    for value in values:  # noqa: SIM110 (compiled)
+        if value != values[0]:
+            return True
+    return False
+
+
+@compiled()
 def sharpe_of(returns: Returns) -> float:
     """Mean over sample deviation, times sqrt(365); NaN without variation."""
-    if returns.size < 2 or returns.max() == returns.min():
+    if returns.size < 2 or not _vary(returns):
         return math.nan
     mean, square = returns.sum() / returns.size, 0.0
     for one in returns:
@@ -51,7 +59,7 @@ def sharpe(ts: NDArray[np.int64], values: NDArray[np.float64]) -> float:
     return sharpe_of(daily_returns(ts, values))
 
 
-@njit(cache=True)
+@compiled()
 def sortino(returns: Returns) -> float:
     """Mean over the root mean square of the losses (all days counted), times sqrt(365); NaN without a loss."""
     square = 0.0
@@ -82,9 +90,9 @@ def tail_ratio(returns: Returns) -> float:
     return float(abs(high) / abs(low)) if low != 0 else math.nan
 
 
-@njit(cache=True)
+@compiled()
 def _moment(returns: Returns, power: int) -> float:
-    if returns.size < 2 or returns.max() == returns.min():
+    if returns.size < 2 or not _vary(returns):
         return math.nan
     mean, square, high = returns.sum() / returns.size, 0.0, 0.0
     for one in returns:
@@ -93,13 +101,13 @@ def _moment(returns: Returns, power: int) -> float:
     return (high / returns.size) / (square / returns.size) ** (power / 2)
 
 
-@njit(cache=True)
+@compiled()
 def skew(returns: Returns) -> float:
     """Third standardised moment of the sample (no correction for its size); NaN without variation."""
     return _moment(returns, 3)
 
 
-@njit(cache=True)
+@compiled()
 def kurtosis(returns: Returns) -> float:
     """Fourth standardised moment of the sample less 3 (no correction for its size); NaN without variation."""
     return _moment(returns, 4) - 3

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
+
+from options_agent.compiled import compiled
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +91,7 @@ def fills_of(fills: pa.Table) -> Fills:
     return Fills(contracts, price, fee, index, mid, opening | np.asarray(kind == "close", dtype=bool), opening)
 
 
-@njit(cache=True)
+@compiled()
 def total(values: NDArray[np.float64]) -> float:
     """The sum, in order."""
     out = 0.0
@@ -99,13 +100,13 @@ def total(values: NDArray[np.float64]) -> float:
     return out
 
 
-@njit(cache=True)
+@compiled()
 def mean(values: NDArray[np.float64] | NDArray[np.bool_]) -> float:
     """The mean; NaN of none."""
     return values.sum() / values.size if values.size else math.nan
 
 
-@njit(cache=True)
+@compiled()
 def profit_factor(profits: NDArray[np.float64]) -> float:
     """Won over lost; NaN where nothing was lost."""
     won, lost = 0.0, 0.0
