@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Search a strategy's parameters in the open: declared before, every trial counted, a holdout that answers once.",
 )
 _DAY = ["%Y-%m-%d"]
+_MAKES_NONE = "The search discovered nothing: a pass confirms a discovery, it makes none; luck passes as often as the rule lets it."
 _NAME = Annotated[str, typer.Argument(help="the study's name")]
 
 
@@ -188,12 +189,16 @@ def open_command(name: _NAME, yes: Annotated[bool, typer.Option("--yes", help="d
     """Ask the locked holdout about the study's chosen trial: pass or fail, once for ever."""
     from options_agent.cli.terminal import console_of
     from options_agent.research.studies.holdout import open_holdout
+    from options_agent.research.studies.report import discovered
     from options_agent.settings import load_settings
 
     if not yes:
         typer.confirm(f"The holdout of {name} answers once. Ask it now?", abort=True)
-    answer = open_holdout(name, load_settings())
-    console_of().print(f"holdout of {name}: [bold {'green' if answer == 'pass' else 'red'}]{answer}[/]")
+    settings, console = load_settings(), console_of()
+    answer = open_holdout(name, settings)
+    if answer == "pass" and not discovered(name, settings):
+        console.print(_MAKES_NONE)
+    console.print(f"holdout of {name}: [bold {'green' if answer == 'pass' else 'red'}]{answer}[/]")
 
 
 @app.command("verify")
@@ -297,5 +302,7 @@ def _show(name: str, ended: Ended, settings: Settings, console: Console, rows: i
         console.print(f"why, said {board.rows[0][1]} of trial {board.rows[0][0]}: {escape(board.rows[0][words])}")
     console.print(f"[bold]{board.words}[/]")
     answer = holdout_answer(name, settings)
+    if answer == "pass" and ended.verdict is not None and not ended.verdict.discovered:
+        console.print(_MAKES_NONE)
     told = f"the holdout answered [bold]{answer}[/]" if answer else f"the holdout is locked: `options-agent study open-holdout {name}`"
     console.print(f"search: {ended.why}; {told}")

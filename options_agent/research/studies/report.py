@@ -95,6 +95,12 @@ def holdout_answer(name: str, settings: Settings) -> str | None:
     return next((str(e["answer"]) for e in events if e["kind"] == "holdout_answered"), None)
 
 
+def discovered(name: str, settings: Settings) -> bool:
+    """Whether a study's verdict, as its ledger has it, is a discovery."""
+    found = ended_of(name, settings).verdict
+    return found is not None and found.discovered
+
+
 def write_pages(name: str, settings: Settings, ended: Ended) -> list[str]:
     """Write `leaderboard.md` and `leaderboard.html` beside the ledger; returns their paths, none without a verdict."""
     _, board = board_of(name, settings, ended)

@@ -12,6 +12,7 @@ from options_agent.cli.main import app
 from options_agent.errors import DataError, SettingsError
 from options_agent.research.studies import declaration
 from options_agent.research.studies.declaration import folder_of
+from options_agent.research.studies.report import discovered
 from options_agent.settings import load_settings
 from tests.filled_desks import fill
 
@@ -56,8 +57,10 @@ def test_from_declaration_to_the_one_answer_of_the_holdout() -> None:
     assert told.splitlines()[-1] in said("show", "tiny", "--trials", "2")
     assert "as they were written" in said("verify", "tiny")
     assert call("open-holdout", "tiny").exit_code == 1  # asked back, and nobody said yes
-    answer = said("open-holdout", "tiny", "--yes").split()[-1]
+    told = said("open-holdout", "tiny", "--yes")
+    answer = told.split()[-1]
     assert answer in {"pass", "fail"}
+    assert ("it makes none" in told) == (answer == "pass" and not discovered("tiny", load_settings()))
     assert isinstance(call("open-holdout", "tiny", "--yes").exception, SettingsError)
     assert f"the holdout answered {answer}" in said("show", "tiny")
     assert answer in said("list")
