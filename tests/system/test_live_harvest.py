@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pytest
 
 from options_agent.lake.events import events
@@ -20,12 +21,14 @@ from options_agent.lake.store import Lake, open_lake, read_series
 from options_agent.market.deribit.harvester import Harvested, harvest
 from options_agent.market.deribit.market_time import clock_of, in_market_time
 from options_agent.market.deribit.sweep import Taken
+from options_agent.market.recorded.source import RecordedSource
 from options_agent.market.synthetic.source import SyntheticSource
-from options_agent.settings import Settings, load_settings
+from options_agent.settings import RecordedSettings, Settings, load_settings
 from tests.servers.exchange import RunningBox, running_box
 
 START = dt.datetime(2026, 3, 2, 6, 50, tzinfo=dt.UTC)
 DAY = START.date()
+HOUR = dt.timedelta(hours=1)
 #: A new chain with every grid time, so that what was harvested can be told from the source.
 CALM = {"EXCHANGE__EVERY_SECONDS": "900"}
 
@@ -89,6 +92,26 @@ def test_a_snapshot_is_the_exchanges_chain_whole_and_says_how_it_was_taken(tmp_p
     kinds = [event.kind for event in events(lake, DAY, DAY)]
     assert (kinds[0], kinds[-1]) == ("started", "stopped")
     assert "connected" in kinds
+
+
+def test_linear_families_are_harvested_whole_beside_inverse_ones(tmp_path: Path, market_data: Path) -> None:
+    chains = market_data / "samples" / "book_summary_15min"
+    recorded = {"EXCHANGE__FEED": "recorded", "RECORDED__PATH": str(chains)}
+    start, families = dt.datetime(2025, 12, 10, 1, 6, tzinfo=dt.UTC), ("BTC", "XRP_USDC")
+    with running_box(tmp_path, speed=60, start=start, settings=recorded, underlyings=families) as box:
+        settings = desk(tmp_path, box, underlyings=families, live_interval_minutes=5)
+        done, told = asyncio.run(harvested(settings, snapshots=2))
+    assert (done.snapshots, done.partial, done.missed) == (4, 0, 0)
+    assert {one.underlying for one in told if one.transport == "websocket"} == set(families)
+    source = RecordedSource(RecordedSettings(path=chains), network="mainnet")
+    columns = ["instrument", "bid", "ask", "mark", "strike", "right", "expiry", "settlement"]
+    for family in families:
+        own = read_raw_day(open_lake(settings), family, start.date())
+        newest = own.filter(pc.equal(own["snapshot"], pc.max(own["snapshot"]))).select(columns).sort_by("instrument")
+        stood = [table.select(columns).sort_by("instrument") for table in source.snapshots(family, start - HOUR, start + HOUR)]
+        assert newest.num_rows > 300
+        assert any(newest.to_pylist() == [row | {"mark": row["mark"] or None} for row in chain.to_pylist()] for chain in stood)
+        assert set(newest["settlement"].to_pylist()) == {"coin" if family == "BTC" else "usdc"}
 
 
 def test_what_the_exchange_lists_and_does_not_tell_makes_a_partial_snapshot_that_says_so(tmp_path: Path) -> None:
