@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from options_agent.lake.archive import Proof
-    from options_agent.settings import RetentionSettings
+    from options_agent.lake.archive import Archive, Proof
+    from options_agent.settings import RetentionSettings, Settings
 
 app = typer.Typer(no_args_is_help=True, help="Ship judged days to the archive, list, verify and restore them.")
 
@@ -82,17 +82,25 @@ def restore(
 def verify(
     underlying: UnderlyingOption = None,
     day: Annotated[dt.datetime | None, typer.Option(formats=_DAY)] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="put anew what differs, where the lake still has the day")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read every archived object again and compare its SHA-256 with the manifest's. Exit code 1 where one differs."""
+    """Read every archived object again and compare its SHA-256 with the manifest's. Exit code 1 where one differs.
+
+    With --repair a day with a missing or altered object is archived again from the lake, as a new version; nothing is overwritten.
+    """
     from options_agent.lake.archive import Proof, open_archive
     from options_agent.lake.archive import verify as verified
     from options_agent.settings import load_settings
 
-    archive = open_archive(load_settings())
+    settings = load_settings()
+    archive = open_archive(settings)
     with _progress("reading the archive") as told:
         proofs = verified(archive, underlying, day.date() if day else None, lambda done, total, _: told(done, total))
     wrong = [proof for proof in proofs if not proof.holds]
+    if repair and wrong:
+        proofs = _repaired(settings, archive, proofs)
+        wrong = [proof for proof in proofs if not proof.holds]
     if as_json:
         fields = [name for name in Proof.__slots__ if name not in {"rows", "bytes"}]
         _print_json(
@@ -205,6 +213,29 @@ def show(underlying: UnderlyingOption = None) -> None:
         rows, size = sum(line.rows for line in manifest.lines), sum(line.bytes for line in manifest.lines)
         table.add_row(name, day.isoformat(), str(manifest.version), str(len(manifest.lines)), f"{rows:,}", f"{size:,}")
     _print(table)
+
+
+def _repaired(settings: Settings, archive: Archive, proofs: list[Proof]) -> list[Proof]:
+    """The proofs once every day with a wrong one has been archived again, where the lake has it."""
+    from rich.console import Console
+
+    from options_agent.errors import OptionsAgentError
+    from options_agent.lake.archive import archive_day, verify
+    from options_agent.lake.store import open_lake
+
+    lake, told = open_lake(settings), Console(stderr=True, highlight=False, soft_wrap=True)
+    broken = dict.fromkeys((proof.underlying, proof.day) for proof in proofs if not proof.holds)
+    sound = [proof for proof in proofs if (proof.underlying, proof.day) not in broken]
+    again: list[Proof] = []
+    for name, day in broken:
+        try:
+            version = archive_day(lake, archive, name, day, distrust=True).details["version"]
+        except OptionsAgentError as error:
+            told.print(f"{name} {day} cannot be repaired: {error}")
+        else:
+            told.print(f"{name} {day} was archived again, version {version}")
+        again += verify(archive, name, day)
+    return sorted([*sound, *again], key=lambda proof: (proof.underlying, proof.day))
 
 
 def _show_proofs(proofs: Sequence[Proof]) -> None:

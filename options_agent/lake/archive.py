@@ -6,7 +6,7 @@ without duplicates. The manifest that names it comes after it. What a version is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from options_agent.errors import DataError, StorageError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 STAGE: Final = "archive"
 STAGE_VERSION: Final = 1
 _LAYERS: Final[tuple[Layer, ...]] = ("raw", "clean", "quarantine")
+#: Names an object is tried under: the next one where something else lies under the former.
+_NAMES: Final = 9
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,20 @@ def open_archive(settings: Settings) -> Archive:
     return Archive(url, settings.network, settings.options_for(url), settings.archive_storage_class)
 
 
-def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> Receipt:
+def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date, *, distrust: bool = False) -> Receipt:
     """Ship the clean and the quarantined file of a day, and its compacted raw file where there is one.
 
     Idempotent: where the same bytes are already the latest version there, nothing is put. A day that changed
     since becomes a new version beside the old one. What retention has deleted here since it was archived stays part
     of the day: the new version names the objects that are there.
+
+    Nothing is ever overwritten: where other bytes lie under an object's name (rot, another program), the object goes under
+    another one, which a new version names.
+
+    Args:
+        lake, archive: of the same network.
+        underlying, day: which.
+        distrust: read back what is there already, rather than look at its size.
 
     Returns:
         The receipt of stage `archive`, also written to the lake. Counts: `files`, `bytes`, `rows` (clean and
@@ -94,8 +104,7 @@ def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> 
 
     Raises:
         DataError: the day is in neither layer, or one of its files is damaged (a torn day is not shipped).
-        StorageError: the archive refused, is unreachable, or holds other bytes under an object's name. The lake
-            is as it was; the next run completes the work.
+        StorageError: the archive refused or is unreachable. The lake is as it was; the next run completes the work.
     """
     days = _day_files(lake, underlying, day)
     kept = _kept_lines(lake, archive, underlying, day)
@@ -106,9 +115,11 @@ def archive_day(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> 
     lines = tuple(sorted((*kept, *local), key=lambda line: _LAYERS.index(line.lake_path.split("/", 1)[0])))
     print_of_day = fingerprint(STAGE, STAGE_VERSION, archive.files.url, [(line.lake_path, line.sha256) for line in lines])
     former = read_receipt(lake, STAGE, underlying, day.isoformat())
-    if former is not None and unchanged(lake, former, print_of_day) and _is_latest(archive, underlying, day, lines):
+    if former is not None and not distrust and unchanged(lake, former, print_of_day) and _is_latest(archive, underlying, day, lines):
         return former
-    uploaded = sum(_put(archive, line, data) for line, data in zip(local, days.values(), strict=True))
+    placed = {line.lake_path: _put(archive, line, data) for line, data in zip(local, days.values(), strict=True)}
+    lines = tuple(replace(line, path=placed[line.lake_path][0]) if line.lake_path in placed else line for line in lines)
+    uploaded = sum(put for _, put in placed.values())
     manifest = append_manifest(archive.files, underlying, day, lines)
     receipt = Receipt(
         stage=STAGE,
@@ -153,7 +164,7 @@ def restore_day(archive: Archive, underlying: str, day: dt.date, destination: Pa
             raise StorageError(
                 f"the archived object is not what was archived: SHA-256 {found}, expected {line.sha256}; nothing was restored",
                 place=archive.files.place(line.path),
-                remedy="archive the day again where the lake still has it, or restore an earlier version",
+                remedy="archive the day again where the lake still has it (archive verify --repair), or restore an earlier version",
             )
         contents[line.lake_path] = data
     target = LocalFiles(destination.absolute())
@@ -221,18 +232,20 @@ def _line(lake: Lake, path: str, data: bytes) -> ManifestLine:
     )
 
 
-def _put(archive: Archive, line: ManifestLine, data: bytes) -> int:
-    """1 where the object was put, 0 where it already was there."""
-    files = archive.files
-    if files.create(line.path, data, storage_class=archive.storage_class):
-        return 1
-    if (size := files.size(line.path)) != line.bytes:
-        raise StorageError(
-            f"an object of {size} bytes lies under the name of one of {line.bytes}",
-            place=files.place(line.path),
-            remedy="the archive was altered by another program: remove that object, then run again",
-        )
-    return 0
+def _put(archive: Archive, line: ManifestLine, data: bytes) -> tuple[str, int]:
+    """The name the object lies under, and 1 where it was put there, 0 where it already was."""
+    files, stem = archive.files, line.path.removesuffix(".parquet")
+    for number in range(1, _NAMES + 1):
+        path = line.path if number == 1 else f"{stem}-{number}.parquet"
+        if files.create(path, data, storage_class=archive.storage_class):
+            return path, 1
+        if files.size(path) == line.bytes and any(sha256_of(files.read(path)) == line.sha256 for _ in range(2)):
+            return path, 0  # read twice before it is not believed: the way here may have been at fault
+    raise StorageError(
+        f"other bytes lie under {_NAMES} names of one object",
+        place=files.place(line.path),
+        remedy="another program writes into the archive: stop it, then run again",
+    )
 
 
 def _is_latest(archive: Archive, underlying: str, day: dt.date, lines: tuple[ManifestLine, ...]) -> bool:
@@ -241,7 +254,9 @@ def _is_latest(archive: Archive, underlying: str, day: dt.date, lines: tuple[Man
         manifest = read_manifest(archive.files, underlying, day)
     except DataError:
         return False
-    return manifest is not None and manifest.lines == lines and all(archive.files.size(line.path) == line.bytes for line in lines)
+    if manifest is None or [(line.lake_path, line.sha256) for line in manifest.lines] != [(line.lake_path, line.sha256) for line in lines]:
+        return False
+    return all(archive.files.size(line.path) == line.bytes for line in manifest.lines)
 
 
 def _existing(archive: Archive, underlying: str, day: dt.date, version: int | None) -> Manifest:

@@ -41,6 +41,7 @@ def compact_raw_day(lake: Lake, underlying: str, day: dt.date) -> FileRecord:
     if lake.files.read_or_none(path) != data:
         lake.files.write(path, data)
     _verify(lake, path, rows)
+    lake.files.settle(path)
     for small_path, seen in small.items():
         if lake.files.read_or_none(small_path) == seen:  # replaced meanwhile: newer rows, they stay
             lake.files.delete(small_path)

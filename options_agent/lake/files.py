@@ -85,6 +85,9 @@ class Files(Protocol):
     def move(self, path: str, target: str) -> None:
         """Give a file another place."""
 
+    def settle(self, path: str) -> None:
+        """Return when a file just written outlives a power cut: to be called before what it stands for is deleted."""
+
 
 def open_files(url: str, storage_options: Mapping[str, Any] | None = None) -> Files:
     """The store behind a local path, a `file://` URL, or any other fsspec URL."""
@@ -160,6 +163,7 @@ class LocalFiles:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
             raise self._failure("write", path, error) from error
+        self.settle(path)
         return True
 
     def size(self, path: str) -> int | None:
@@ -210,11 +214,27 @@ class LocalFiles:
         except OSError as error:
             raise self._failure("move", path, error) from error
 
+    def settle(self, path: str) -> None:
+        """See `Files.settle`: the folder's entry of the file, and the entries of folders that may be new, go to the disk."""
+        folder = (self.root / path).parent
+        try:
+            while folder.is_relative_to(self.root.parent):
+                descriptor = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                folder = folder.parent
+        except OSError as error:
+            if error.errno not in _NO_LINKS and error.errno != errno.EINVAL:  # a filesystem that cannot do it to folders
+                raise self._failure("settle", path, error) from error
+
     def _written_beside(self, target: Path, data: bytes) -> Path:
         """A flushed temporary file in the target's folder; nothing stays behind where writing it fails.
 
         Only the file is flushed, not its folder: after a power cut a rename may be lost, and then the stage
-        that wrote it finds no output and writes it again; a torn file can never appear.
+        that wrote it finds no output and writes it again; a torn file can never appear. Who deletes something because
+        this file is there calls `settle` first.
         """
         folder = target.parent
         folder.mkdir(parents=True, exist_ok=True)

@@ -140,6 +140,9 @@ class RemoteFiles:
         self.write(target, self.read(path))
         self.delete(path)
 
+    def settle(self, path: str) -> None:
+        """See `Files.settle`: a put that was answered is settled."""
+
     def _put(self, path: str, data: bytes, *, if_absent: bool, storage_class: str | None) -> bool:
         """Whether the bytes were put; False where they were to be absent and are not."""
         for attempt in range(_CONFLICTS):

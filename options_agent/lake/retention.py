@@ -7,6 +7,7 @@ killed at any point, the day is either here or known to be archived. See docs/ad
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, get_args
@@ -15,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from options_agent.errors import DataError, OptionsAgentError, StorageError
-from options_agent.lake import layout
+from options_agent.lake import encoding, layout
 from options_agent.lake.archive import STAGE as ARCHIVING
 from options_agent.lake.archive import archive_day, restore_day, verify
 from options_agent.lake.compaction import compact_raw_day
 from options_agent.lake.files import FileRecord, LocalFiles, sha256_of
 from options_agent.lake.layout import Layer
-from options_agent.lake.manifest import read_manifest
+from options_agent.lake.manifest import read_manifest, versions
 from options_agent.lake.raw import read_raw_day, snapshot_files, sweeps
 from options_agent.lake.receipts import Receipt, fingerprint, read_receipt, write_receipt
 from options_agent.lake.retained import STAGE, recorded_layers, retained_day
@@ -194,15 +195,36 @@ def restore_to_lake(lake: Lake, archive: Archive, underlying: str, day: dt.date,
 
     Raises:
         DataError: the day, or that version of it, was never archived, or the lake is no local folder.
-        StorageError: an object is missing or altered (nothing is written), or a file cannot be written.
+        StorageError: the lake has a sound file of the day that no version in the archive has and that would be lost, an object is
+            missing or altered (nothing is written), or a file cannot be written.
     """
     if not isinstance(lake.files, LocalFiles):
         raise DataError("the lake is not a local folder", place=lake.files.url, remedy="restore to a folder (--to), then copy it there")
+    _require_nothing_lost(lake, archive, underlying, day)
     receipt = read_receipt(lake, STAGE, underlying, day.isoformat())
     if receipt is not None:  # first, so that a retention between the two does not undo it
         restored = {**receipt.details, "restored_on": dt.datetime.now(dt.UTC).date().isoformat()}
         write_receipt(lake, Receipt(STAGE, underlying, day.isoformat(), receipt.fingerprint, receipt.counts, receipt.files, restored))
     return restore_day(archive, underlying, day, lake.files.root, version=version)
+
+
+def _require_nothing_lost(lake: Lake, archive: Archive, underlying: str, day: dt.date) -> None:
+    """A sound file that a restore would replace must lie in the archive, in whatever version."""
+    kept = {path: data for layer in _LAYERS if (data := lake.files.read_or_none(path := layout.day_path(layer, underlying, day)))}
+    manifests = (
+        [read_manifest(archive.files, underlying, day, number) for number in versions(archive.files, underlying, day)] if kept else []
+    )
+    known = {line.sha256 for manifest in manifests if manifest is not None for line in manifest.lines}
+    for path, data in kept.items():
+        if sha256_of(data) in known:
+            continue
+        with contextlib.suppress(DataError):  # of a damaged one nothing is lost
+            encoding.summary_of(data, place=lake.files.place(path))
+            raise StorageError(
+                "the lake has this file otherwise than any version in the archive: a restore would lose it; nothing was restored",
+                place=lake.files.place(path),
+                remedy="options-agent archive run, then restore with --version; or restore to a folder (--to)",
+            )
 
 
 def _ships_raw(archive: Archive, due: Due, path: str) -> bool:
@@ -242,7 +264,7 @@ def _sorted(table: pa.Table) -> pa.Table:
 
 def _proven(lake: Lake, archive: Archive, due: Due, paths: dict[Layer, str]) -> dict[Layer, str]:
     """SHA-256 of each layer's file, after the archived object was read back and found to have it."""
-    _existing(archive, due)
+    archive.files.settle(_existing(archive, due).path)
     proofs = {proof.lake_path: proof for proof in verify(archive, due.underlying, due.day)}
     hashes: dict[Layer, str] = {}
     for layer, path in paths.items():
@@ -270,6 +292,7 @@ def _proven(lake: Lake, archive: Archive, due: Due, paths: dict[Layer, str]) -> 
                 place=lake.files.place(path),
                 remedy="archive the day again",
             )
+        archive.files.settle(proof.path)
         hashes[layer] = local
     return hashes
 
@@ -298,6 +321,7 @@ def _leave_receipt(lake: Lake, archive: Archive, due: Due, paths: dict[Layer, st
     counts = {"files": len(records), "rows": sum(r.rows for r in records.values()), "bytes": sum(r.bytes for r in records.values())}
     mark = fingerprint(STAGE, _VERSION, archive.files.url, sorted((r.path, r.sha256) for r in records.values()))
     write_receipt(lake, Receipt(STAGE, due.underlying, due.day.isoformat(), mark, counts, tuple(records.values()), details))
+    lake.files.settle(layout.receipt_path(STAGE, due.underlying, due.day.isoformat()))
 
 
 def _restored_on(lake: Lake, underlying: str, day: dt.date) -> dt.date | None:

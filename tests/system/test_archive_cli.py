@@ -61,6 +61,40 @@ def test_verify_fails_where_an_object_was_altered(lake: Lake) -> None:
     assert sha256_of(b"altered") in result.output
 
 
+def test_verify_repairs_from_the_lake_what_rotted_and_says_what_it_cannot(lake: Lake) -> None:
+    ran("run")
+    files = open_archive(load_settings()).files
+    rotten, data = next((path, files.read(path)) for path in files.find("clean"))
+    files.write(rotten, data[:-1] + bytes([data[-1] ^ 1]))
+    assert ran("run").exit_code == 0
+    assert ran("verify").exit_code == 1, "the size is the same: only reading it tells"
+    result = ran("verify", "--repair")
+    assert result.exit_code == 0, result.output
+    assert "BTC 2026-01-31 was archived again, version 2" in result.output
+    assert ran("verify").exit_code == 0
+    for path in lake.files.find(""):
+        lake.files.delete(path)
+    for path in files.find("clean"):
+        files.write(path, b"rotten")
+    result = ran("verify", "--repair")
+    assert result.exit_code == 1
+    assert "cannot be repaired" in result.output
+
+
+def test_restore_replaces_nothing_that_the_archive_does_not_have(lake: Lake) -> None:
+    ran("run")
+    write_day(lake, "clean", "BTC", DAY, as_clean(chain(seed=9)))
+    newer = {path: lake.files.read(path) for path in lake.files.find("clean")}
+    result = ran("restore", "BTC", "2026-01-31")
+    assert "a restore would lose it" in str(result.exception)
+    assert {path: lake.files.read(path) for path in newer} == newer
+    ran("run")
+    assert ran("restore", "BTC", "2026-01-31", "--version", "1").exit_code == 0
+    assert {path: lake.files.read(path) for path in newer} != newer
+    assert ran("restore", "BTC", "2026-01-31").exit_code == 0
+    assert {path: lake.files.read(path) for path in newer} == newer
+
+
 def test_a_day_that_was_never_archived_is_a_clear_error() -> None:
     assert isinstance(ran("restore", "BTC", "2026-01-31").exception, DataError)
 

@@ -132,11 +132,40 @@ def test_an_altered_object_is_never_restored(local_lake: Lake, archive: Archive,
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_object_of_another_size_under_the_name_is_said(local_lake: Lake, archive: Archive) -> None:
+def test_an_object_of_another_size_under_the_name_is_noticed_and_the_day_archived_under_another(local_lake: Lake, archive: Archive) -> None:
     judged(local_lake)
     path = archive_day(local_lake, archive, "BTC", DAY).details["objects"][0]
     archive.files.write(path, b"torn")
-    with pytest.raises(StorageError, match="remove that object"):
+    receipt = archive_day(local_lake, archive, "BTC", DAY)
+    assert (receipt.details["version"], receipt.counts["uploaded"]) == (2, 1)
+    assert archive.files.read(path) == b"torn", "nothing is overwritten"
+    assert all(proof.holds for proof in verify(archive))
+    assert archive_day(local_lake, archive, "BTC", DAY) == receipt, "and then there is nothing to do"
+
+
+def test_rot_that_keeps_the_size_is_mended_by_whoever_distrusts(local_lake: Lake, archive: Archive, tmp_path: Path) -> None:
+    judged(local_lake)
+    first = archive_day(local_lake, archive, "BTC", DAY)
+    path = first.details["objects"][1]
+    data = bytearray(archive.files.read(path))
+    data[len(data) // 2] ^= 1
+    archive.files.write(path, bytes(data))
+    assert archive_day(local_lake, archive, "BTC", DAY) == first, "a look at sizes does not see it"
+    mended = archive_day(local_lake, archive, "BTC", DAY, distrust=True)
+    assert (mended.details["version"], mended.counts["uploaded"]) == (2, 1)
+    assert archive.files.read(path) == bytes(data), "nothing is overwritten"
+    assert all(proof.holds for proof in verify(archive))
+    restore_day(archive, "BTC", DAY, tmp_path / "synthetic")
+    assert day_files(Lake(str(tmp_path), "synthetic")) == day_files(local_lake)
+    assert archive_day(local_lake, archive, "BTC", DAY, distrust=True).details["version"] == 2
+
+
+def test_an_archive_somebody_writes_other_bytes_into_is_said(local_lake: Lake, archive: Archive) -> None:
+    judged(local_lake)
+    path = archive_day(local_lake, archive, "BTC", DAY).details["objects"][0]
+    for number in range(1, 10):
+        archive.files.write(path if number == 1 else path.replace(".parquet", f"-{number}.parquet"), b"torn")
+    with pytest.raises(StorageError, match="other bytes lie under 9 names"):
         archive_day(local_lake, archive, "BTC", DAY)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import random
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from options_agent.errors import DataError, StorageError
 from options_agent.lake import encoding, layout
 from options_agent.lake.compaction import compact_raw_day, is_compacted
+from options_agent.lake.files import LocalFiles
 from options_agent.lake.receipts import Receipt, unchanged
 from options_agent.lake.store import Lake, raw_fingerprint, read_raw_day, snapshot_files, write_snapshot
 from tests.chains import NOON, chain, chain_day
@@ -143,3 +145,24 @@ def test_compaction_killed_at_any_point_loses_and_doubles_nothing(local_lake: La
         assert read_raw_day(lake, "BTC", DAY).equals(before)
         assert len(list(Path(lake.files.place(layout.day_folder("raw", "BTC", DAY))).iterdir())) == 1
     assert len(counts) >= 4, f"kills fell before, between and after the removals: {counts}"
+
+
+def test_the_days_file_is_settled_on_the_disk_before_the_small_ones_go(local_lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    harvested(local_lake)
+    happened: list[str] = []
+    fsync, delete = os.fsync, LocalFiles.delete
+
+    def flushing(number: int) -> None:
+        happened.append(f"flush {Path(f'/proc/self/fd/{number}').readlink()}")
+        fsync(number)
+
+    def deleting(files: LocalFiles, path: str) -> None:
+        happened.append("delete")
+        delete(files, path)
+
+    monkeypatch.setattr(os, "fsync", flushing)
+    monkeypatch.setattr(LocalFiles, "delete", deleting)
+    record = compact_raw_day(local_lake, "BTC", DAY)
+    folder = Path(local_lake.files.place(record.path)).parent
+    assert f"flush {folder}" in happened[: happened.index("delete")], "a rename that is not flushed can be lost to a power cut"
+    assert happened.count("delete") == 9
