@@ -247,10 +247,14 @@ def _intervals(path: Evidence, seed: int) -> dict[str, tuple[float, float] | Non
 
 
 def _path(equity: pa.Table, clock: NDArray[np.int64], steps: NDArray[np.int64]) -> pa.Table:
-    """Equity and index chained from 1 over the steps, from what was paid in where they include the first."""
+    """Equity and index chained from 1 over the steps, from what was paid in where they include the first; margin in proportion."""
     paid = paid_in(equity)
     before = {"equity_coin": paid.get("coin"), "equity_usd": paid.get("usd"), "index": float(equity["index"][0].as_py()) if paid else None}
     chained = {name: _chained(equity[name].to_numpy(), steps, one) for name, one in before.items()}
+    if "initial_margin" in equity.column_names:
+        share = equity["initial_margin"].to_numpy()[steps] / equity["equity_coin"].to_numpy()[steps]  # of what each step began with
+        ahead = chained["index"].size - share.size - 1
+        chained["initial_margin"] = np.concatenate([np.full(ahead, np.nan), share, [np.nan]]) * chained["equity_coin"]
     return pa.table({"ts": _path_clock(clock, chained["index"])} | chained)
 
 

@@ -30,6 +30,12 @@ def held_over_time(ts: NDArray[np.int64], values: NDArray[np.float64] | NDArray[
     return total / weight if weight > 0.0 else math.nan
 
 
+def on_margin(ts: NDArray[np.int64], gained: float, shares: NDArray[np.float64] | None) -> float:
+    """What was `gained` (share of the equity) over the mean share of the equity in use as margin while any was; NaN where none was."""
+    used = over_time(ts, None if shares is None else np.where(shares > 0, shares, np.nan))
+    return gained / used if used > 0 else math.nan
+
+
 def peak(values: NDArray[np.float64] | NDArray[np.int64] | None) -> float:
     """The largest known value; NaN of none."""
     if values is None or values.size == 0 or np.isnan(values).all():

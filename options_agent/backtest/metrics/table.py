@@ -314,6 +314,12 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     *_one("margin_average", "share", "mean over time of initial margin over equity", lambda r: exposure.over_time(r.ts, r.margin_share())),
     *_one("margin_peak", "share", "largest initial margin over equity", lambda r: exposure.peak(r.margin_share())),
+    *_both(
+        "return_on_margin",
+        "share",
+        "return over the mean share of the equity that initial margin took while any was asked",
+        lambda r, c: exposure.on_margin(r.ts, returns.growth(r.path(c)[1]), r.margin_share()),
+    ),
     *_greek("delta"),
     *_greek("gamma"),
     *_greek("vega"),

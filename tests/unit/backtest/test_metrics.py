@@ -115,6 +115,10 @@ def test_margin_and_greeks_are_averaged_over_time_where_the_run_has_them(run: Ba
     found = measured(run, equity)
     assert found["margin_average"] == pytest.approx((0.5 * 1 + 0.1 * 3 + 0.2 * 1) / 5)
     assert found["margin_peak"] == 4.5
+    assert found["return_on_margin_coin"] == pytest.approx(found["return_coin"] / found["margin_average"])  # margin was asked all the time
+    never = equity_of(np.array([1.0, 2.0, 2.0, 3.0]), ts, initial_margin=np.array([0.0, 0.4, 0.0, 0.0]))
+    assert measured(run, never)["return_on_margin_coin"] == pytest.approx(2.0 / 0.2)  # only while it was: 0.4 of 2 coins
+    assert math.isnan(measured(run, equity_of(np.array([1.0, 2.0]), ts[:2], initial_margin=np.zeros(2)))["return_on_margin_coin"])
     assert found["delta_average"] == pytest.approx(-3 / 4)
     assert math.isnan(found["gamma_average"])
 
