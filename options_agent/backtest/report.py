@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from options_agent import __version__
 from options_agent.backtest.by_regime import compact, regime_metrics, regime_performance, save_regimes
 from options_agent.backtest.metrics import drawdown_dates
-from options_agent.backtest.metrics.evidence import paid_in
+from options_agent.backtest.picture import plot_run
 from options_agent.backtest.provenance import code_commit, code_sha256
 from options_agent.backtest.result import save_tables
 from options_agent.backtest.uncertainty import uncertainty
 from options_agent.durable import plain_json, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -90,13 +86,14 @@ class ReportPaths:
     tables: dict[str, Path]
 
 
-def write_report(result: BacktestResult, labels: pa.Table, folder: Path) -> ReportPaths:
+def write_report(result: BacktestResult, labels: pa.Table, folder: Path, *, draw: bool = True) -> ReportPaths:
     """Write JSON, PNG and tables. The same result gives the same names; another result never overwrites it.
 
     Args:
         result: the run.
         labels: regimes (`ts`, `regime`, `trend`); an empty table where there are none.
         folder: usually `settings.reports_dir`.
+        draw: whether the picture is drawn now; `picture.drawn` draws it later, from what is written.
 
     Raises:
         StorageError: they cannot be written; the JSON goes last, so that a report that is there is whole.
@@ -105,9 +102,9 @@ def write_report(result: BacktestResult, labels: pa.Table, folder: Path) -> Repo
     by_regime = regime_metrics(result, labels)
     tables["regimes"] = save_regimes(by_regime, folder / result.name)
     content = report_content(result, labels, by_regime)
-    plot = folder / f"{result.name}.png"
-    write_bytes(plot, plot_result(result, labels, content["uncertainty"]["intervals"]))
-    report = folder / f"{result.name}.json"
+    plot, report = (folder / f"{result.name}.{ending}" for ending in ("png", "json"))
+    if draw:
+        write_bytes(plot, plot_run(content, result.equity, result.trades, labels))
     write_json(report, content)
     return ReportPaths(report, plot, tables)
 
@@ -171,66 +168,3 @@ def _dated(fall: Drawdown | None) -> dict[str, Any] | None:
     times = {name: getattr(fall, name) for name in ("peak_at", "trough_at", "recovered_at")}
     words = {name: None if at is None else dt.datetime.fromtimestamp(at / 1e6, tz=dt.UTC).isoformat() for name, at in times.items()}
     return {"depth": fall.depth, **words, "days": fall.days}
-
-
-def plot_result(result: BacktestResult, labels: pa.Table, intervals: Mapping[str, Any]) -> bytes:
-    """PNG: equity in coin and in USD against holding, over the drawdown, shaded by trend; returns in the title with their interval."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    ts = result.equity["ts"].to_numpy(zero_copy_only=False)
-    coin, usd, index = (result.equity[n].to_numpy() for n in ("equity_coin", "equity_usd", "index"))
-    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 6.6), sharex=True, height_ratios=(3, 3, 2), layout="constrained")
-    paid = paid_in(result.equity) or {"coin": coin[0], "usd": usd[0]}
-    top.plot(ts, coin / paid["coin"], color="#00695c", linewidth=1.2)
-    top.axhline(1.0, color="#9e9e9e", linewidth=0.8)
-    top.set(ylabel="equity, coin\n(start = 1)", title=_title(result, intervals))
-    middle.plot(ts, usd / paid["usd"], color="#283593", linewidth=1.2, label="equity in USD")
-    middle.plot(ts, index / index[0], color="#9e9e9e", linewidth=1.0, label="the coin held")
-    middle.set(ylabel="USD\n(start = 1)")
-    middle.legend(loc="upper left", frameon=False, ncols=2)
-    for values, before, colour, name in ((coin, paid["coin"], "#00695c", "coin"), (usd, paid["usd"], "#283593", "USD")):
-        peak = np.maximum(np.maximum.accumulate(values), before)
-        bottom.plot(ts, 100 * (values / peak - 1), color=colour, linewidth=1.0, label=name)
-    bottom.set(ylabel="drawdown, %")
-    bottom.legend(loc="lower left", frameon=False, ncols=2)
-    _shade((top, middle), labels)
-    for trade in result.trades.to_pylist():
-        if trade["closed_at"] is not None:
-            top.axvline(trade["closed_at"], color="#2e7d32" if trade["profit_coin"] > 0 else "#c62828", linewidth=0.6, alpha=0.35)
-    for axes in (top, middle, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(ts[0], ts[-1])
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
-    plt.close(figure)
-    return stream.getvalue()
-
-
-def _title(result: BacktestResult, intervals: Mapping[str, Any]) -> str:
-    m = result.metrics
-
-    def made(currency: str) -> str:
-        within = intervals.get(f"return_{currency}")
-        spread = f" ({100 * within[0]:+.0f} to {100 * within[1]:+.0f})" if within else ""
-        return f"{m[f'return_{currency}']:+.1%}{spread} in {currency.replace('usd', 'USD')}"
-
-    line = f"{result.strategy.name} {result.underlying}, {result.start:%Y-%m-%d} to {result.end:%Y-%m-%d}, {int(m['closed_trades'])} trades"
-    line += "" if result.status == "ok" else "  [INCONCLUSIVE]"
-    return f"{line}\n{made('coin')}, {made('usd')}; in brackets 90 % intervals"
-
-
-def _shade(axes: tuple[Any, ...], labels: pa.Table) -> None:
-    if labels.num_rows == 0:
-        return
-    ts, trend = labels["ts"].to_numpy(zero_copy_only=False), labels["trend"].to_pylist()
-    colours = {"bull": "#c8e6c9", "bear": "#ffcdd2"}
-    start = 0
-    for i in range(1, len(trend) + 1):
-        if i == len(trend) or trend[i] != trend[start]:
-            if colour := colours.get(trend[start]):
-                for one in axes:
-                    one.axvspan(ts[start], ts[min(i, len(ts) - 1)], color=colour, alpha=0.35, linewidth=0)
-            start = i

@@ -54,7 +54,7 @@ def backtest_fingerprint(lake: Lake, settings: Settings, strategy: Strategy, und
 
 
 def backtest(
-    settings: Settings, strategy: Strategy, underlying: str, start: dt.date, end: dt.date
+    settings: Settings, strategy: Strategy, underlying: str, start: dt.date, end: dt.date, *, draw: bool = True
 ) -> tuple[Receipt, BacktestResult | None]:
     """Play, write the report, and leave a receipt; the former receipt and None where nothing changed.
 
@@ -62,6 +62,7 @@ def backtest(
         settings: home of the lake and the reports, costs, capital.
         strategy, underlying: what is played.
         start, end: days, both inclusive.
+        draw: whether the picture is drawn; where it was not before, too.
 
     Raises:
         DataError: there are no clean quotes in the range.
@@ -69,17 +70,20 @@ def backtest(
     """
     from options_agent.backtest.engine import run_backtest
     from options_agent.backtest.history import build_history
+    from options_agent.backtest.picture import drawn
     from options_agent.backtest.report import write_report
 
     lake = open_lake(settings)
     mark = backtest_fingerprint(lake, settings, strategy, underlying, start, end)
     former = read_receipt(lake, STAGE, underlying, strategy.name)
     if former is not None and former.fingerprint == mark and Path(former.details["report"]).is_file():
+        if draw:
+            drawn(Path(former.details["report"]), regime_labels(lake, underlying))
         return former, None
     history = build_history(lake, underlying, start, end, settings)
     features = known_features(lake, history) if strategy.features else None
     result = run_backtest(history, strategy, settings.backtest, features)
-    paths = write_report(result, regime_labels(lake, underlying), settings.reports_dir)
+    paths = write_report(result, regime_labels(lake, underlying), settings.reports_dir, draw=draw)
     counts = {
         "quotes": history.rows,
         "snapshots": history.snapshots,

@@ -11,10 +11,10 @@ from options_agent.backtest.by_regime import SMALL_DAYS, SMALL_SAMPLE, heat
 from options_agent.backtest.compare import interval_of, list_reports
 from options_agent.backtest.metrics import METRICS
 from options_agent.backtest.result import load_report, load_table
-from options_agent.backtest.runner import backtest, clean_range
+from options_agent.backtest.runner import backtest, clean_range, regime_labels
 from options_agent.backtest.uncertainty import CONFIDENCE
 from options_agent.cli.summary import FEW, HOW_TO_READ, metrics_table, strategy_table
-from options_agent.cli.terminal import console_of
+from options_agent.cli.terminal import console_of, spare_pandas
 from options_agent.errors import DataError
 from options_agent.lake.store import open_lake
 from options_agent.settings import load_settings
@@ -29,24 +29,28 @@ if TYPE_CHECKING:
 WITHIN: Final = f"{100 * CONFIDENCE:.0f} % interval"
 
 
-def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None) -> None:
+def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date | None, *, draw: bool) -> None:
     """Play a strategy, write its report, show it."""
+    spare_pandas()
     settings, console = load_settings(), console_of()
     strategy = find_strategy(name, settings)
     first, last = clean_range(open_lake(settings), underlying)
     with console.status("playing (the first time on a machine compiles the engine: some ten seconds)"):
-        receipt, result = backtest(settings, strategy, underlying, start or first, end or last)
+        receipt, result = backtest(settings, strategy, underlying, start or first, end or last, draw=draw)
     if result is None:
         console.print("Nothing changed since the last run of this; its report stands.")
     _show(Path(receipt.details["report"]), list_reports(settings.reports_dir), console)
 
 
-def show_report(run: str | None, regimes: list[str] | None = None) -> None:
+def show_report(run: str | None, regimes: list[str] | None = None, *, draw: bool = False) -> None:
     """List reports, or show the one whose hash starts with `run`: these metrics by regime where `regimes` is given (all if empty).
+
+    With `draw`, its picture is drawn where there is none yet.
 
     Raises:
         DataError: no such report, or several.
     """
+    spare_pandas()
     settings, console = load_settings(), console_of()
     paths = list_reports(settings.reports_dir)
     if run is None:
@@ -70,6 +74,10 @@ def show_report(run: str | None, regimes: list[str] | None = None) -> None:
             place=str(settings.reports_dir),
             remedy="`options-agent report` lists them",
         )
+    if draw:
+        from options_agent.backtest.picture import drawn
+
+        drawn(found[0], regime_labels(open_lake(settings), load_report(found[0])["underlying"]))
     if regimes is not None:
         _show_regimes(found[0], regimes, console)
         return
@@ -147,4 +155,6 @@ def _show(path: Path, looked_at: list[Path], console: Console) -> None:
     declined = {k: n for k, n in report["decisions"].items() if k.startswith(("skip:", "cancel:"))}
     if declined:
         console.print("Entries declined: " + ", ".join(f"{k.split(':')[1]} {n}" for k, n in declined.items()))
-    console.print(f"Report {path}\nPicture {path.with_suffix('.png')}\nTables {path.with_suffix('')}")
+    png = path.with_suffix(".png")
+    picture = png if png.is_file() else f"`options-agent report {report['run']} --picture` draws it"
+    console.print(f"Report {path}\nPicture {picture}\nTables {path.with_suffix('')}")

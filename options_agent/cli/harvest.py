@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import datetime as dt
 import os
@@ -30,6 +29,8 @@ def harvest_command(
     quiet: Annotated[bool, typer.Option(help="say nothing but what went wrong")] = False,
 ) -> None:
     """Harvest live until Ctrl-C or SIGTERM. Killed at any instant, it loses the snapshot in flight and nothing else."""
+    import asyncio  # with TLS: every command loads this module
+
     from options_agent.settings import load_settings
 
     changes: dict[str, Any] = {"source": "deribit", "network": network, "region": region, "live_interval_minutes": interval}
@@ -43,6 +44,8 @@ def harvest_command(
 
 
 async def _harvest(settings: Settings, snapshots: int | None, *, quiet: bool) -> Harvested:
+    import asyncio
+
     from options_agent.cli.terminal import console_of
     from options_agent.lake.store import open_lake
     from options_agent.market.deribit.harvester import first_grid_time, harvest

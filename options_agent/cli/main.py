@@ -70,17 +70,19 @@ def backtest(
     underlying: Annotated[str, typer.Argument(help="BTC or ETH")] = "BTC",
     start: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="first day; everything clean by default")] = None,
     end: Annotated[dt.datetime | None, typer.Option(formats=_DAY, help="last day, inclusive")] = None,
+    picture: Annotated[bool, typer.Option("--picture", help="draw the equity, too; `report RUN --picture` does it later")] = False,
 ) -> None:
     """Play one strategy over the clean history of the lake and write its report."""
     from options_agent.cli.backtest import backtest_one
 
-    backtest_one(strategy, underlying, start.date() if start else None, end.date() if end else None)
+    backtest_one(strategy, underlying, start.date() if start else None, end.date() if end else None, draw=picture)
 
 
 def report(
     run: Annotated[str | None, typer.Argument(help="a run's hash or the start of it; a list of all by default")] = None,
     metrics: Annotated[list[str] | None, typer.Argument(help="with --regimes: which metrics or families; all by default")] = None,
     regimes: Annotated[bool, typer.Option("--regimes", help="every metric by regime, with sample sizes")] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="draw the equity beside the report")] = False,
 ) -> None:
     """List written reports, or show one, whole or by regime."""
     from options_agent.cli.backtest import show_report
@@ -89,7 +91,9 @@ def report(
         raise typer.BadParameter("metrics are named with --regimes only: `options-agent report RUN --regimes sharpe return`")
     if run is None and regimes:
         raise typer.BadParameter("--regimes is of one run: `options-agent report RUN --regimes`")
-    show_report(run, metrics or [] if regimes else None)
+    if run is None and picture:
+        raise typer.BadParameter("--picture is of one run: `options-agent report RUN --picture`")
+    show_report(run, metrics or [] if regimes else None, draw=picture)
 
 
 def doctor() -> None:

@@ -28,3 +28,25 @@ def desk_settings() -> Settings:
     settings = load_settings()
     desk = None if settings.mlflow_tracking_uri else running_desk(settings)
     return settings.model_copy(update={"mlflow_tracking_uri": desk["mlflow"]}) if desk and desk.get("mlflow") else settings
+
+
+def spare_pandas() -> None:
+    """Let Arrow believe that pandas is not installed: it imports it (0.2 s) to ask whether the first array it makes is a pandas one.
+
+    For commands that have no use for pandas, and end with their process.
+    """
+    if "pandas" in sys.modules:
+        return
+    import pyarrow as pa
+
+    class Nowhere:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "pandas":
+                raise ModuleNotFoundError(name)
+
+    sys.meta_path.insert(0, Nowhere)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(Nowhere)
