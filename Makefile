@@ -42,9 +42,13 @@ bench: install-dev
 bench-check: install-dev
 	@$(BIN)/python benchmarks/track.py $(if $(REF),--against "$(REF)")
 
-# Other libraries to measure against, in an environment of their own: benchmarks/peers/README.md.
+# Other libraries to measure against, in an environment of their own: benchmarks/peers/README.md. Some need Python 3.12 or 3.13.
+PEERS_PYTHON ?= $(shell for p in python3.13 python3.12 python3 "$$HOME"/.pyenv/versions/3.13*/bin/python "$$HOME"/.pyenv/versions/3.12*/bin/python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; done)
+
 bench-peers:
-	@$(PYTHON) -m venv benchmarks/peers/.venv
+	@if [ -z "$(PEERS_PYTHON)" ]; then echo "the peers need Python 3.12 or 3.13 and none was found; name one with PEERS_PYTHON=..."; exit 1; fi
+	"$(PEERS_PYTHON)" -m venv --clear benchmarks/peers/.venv
 	benchmarks/peers/.venv/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: -r benchmarks/peers/requirements.txt
 
 install: $(VENV)/.installed
