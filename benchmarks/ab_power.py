@@ -2,7 +2,7 @@
 
 `python benchmarks/ab_power.py [--tests 2000] [--write]`. Daily differences of books are simulated with memory (AR 0.15), heavy tails
 (Student t of 4) and clustered volatility (GARCH 0.08, 0.9); the variance is measured on a shadow period of `--shadow` days, as the
-product does.
+product does. `--laws` prints the error under other laws instead: stronger memory, and rare crashes that a shadow period may not hold.
 """
 
 from __future__ import annotations
@@ -33,6 +33,40 @@ def differences(tests: int, days: int, random: np.random.Generator) -> np.ndarra
     return DAILY * out[:, burn:] * math.sqrt(1 - 0.15**2)
 
 
+def autocorrelated(tests: int, days: int, random: np.random.Generator, memory: float = 0.3) -> np.ndarray:
+    """(tests, days) of mean 0: AR(1) of Student's t of 4."""
+    shocks, value, out = random.standard_t(4, (tests, days + 100)) / math.sqrt(2), np.zeros(tests), np.empty((tests, days + 100))
+    for day in range(days + 100):
+        value = memory * value + shocks[:, day]
+        out[:, day] = value
+    return DAILY * out[:, 100:] * math.sqrt(1 - memory**2)
+
+
+def crashing(tests: int, days: int, random: np.random.Generator, loss: float = 7.0, noise: float = 0.3) -> np.ndarray:
+    """(tests, days) of mean 0: a loss on one day of fifty, small gains on the others, and normal noise."""
+    crash = random.random((tests, days)) < 0.02
+    found: np.ndarray = DAILY * (np.where(crash, -loss, loss * 0.02 / 0.98) + noise * random.standard_normal((tests, days)))
+    return found
+
+
+def errors_of_laws(tests: int, days: int, shadow: int) -> None:
+    """Print how often each law, of mean 0, gets a verdict."""
+    laws = {
+        "AR 0.3, t of 4": autocorrelated,
+        "crashes of 10 deviations": lambda *a: crashing(*a, loss=5.0, noise=0.5),
+        "crashes of 23 deviations": crashing,
+        "crashes of 70 deviations": lambda *a: crashing(*a, loss=7.0, noise=0.1),
+    }
+    for name, law in laws.items():
+        found = 0
+        for row in law(tests, shadow + days, np.random.default_rng(4242)):
+            test = row[shadow:]
+            p = always_valid_p(test, variances(row[:shadow], test), mixing_for(2 / math.sqrt(365) * DAILY))
+            found += bool((p[LEAST_DAYS - 1 :] <= 0.05).any())
+        low, high = interval(found, tests)
+        print(f"{name}: {found / tests:.1%} ({low:.1%} to {high:.1%})")
+
+
 def interval(hits: int, n: int) -> tuple[float, float]:
     """Clopper and Pearson, 95 %."""
     from scipy.stats import beta
@@ -47,7 +81,11 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=180)
     parser.add_argument("--shadow", type=int, default=60)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--laws", action="store_true")
     arguments = parser.parse_args()
+    if arguments.laws:
+        errors_of_laws(arguments.tests, arguments.days, arguments.shadow)
+        return
     rows = []
     for sharpe in (0.0, 1.0, 1.5, 2.0, 3.0, 4.0):  # annual, of the difference
         random = np.random.default_rng(7)

@@ -172,7 +172,7 @@ def compare_command(
             name, load_settings(), trials=trials, seeds=seeds, progress=lambda who, done: status.update(f"{who}: seed {done} of {seeds}")
         )
     table = Table(title=f"{race.objective} on validation of the trial best on training, mean of {seeds} seeds", title_justify="left")
-    marks = [n for n in (1, 5, 10, 20, 50, 100, 200, 500) if n <= trials]
+    marks = [*(n for n in (1, 5, 10, 20, 50, 100, 200, 500) if n < trials), trials]
     for column in ("proposer", *(f"after {n}" for n in marks), "trials"):
         table.add_column(column, justify="left" if column == "proposer" else "right")
     for who, curve in race.curves.items():
