@@ -63,6 +63,7 @@ def comparison(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "status": r["status"],
             "looks": len(reports),
             **{key: value for name in COMPARED for key, value in _with_interval(r, name).items()},
+            **{f"probabilistic_sharpe_{c}": (r.get("uncertainty") or {}).get("probabilistic_sharpe", {}).get(c) for c in odds},
             **{f"deflated_sharpe_{currency}": of_run.get(r["run"]) for currency, of_run in odds.items()},
         }
         for r in reports

@@ -21,8 +21,10 @@ HEADLINES: Final = (
     ("max_drawdown_coin", "max drawdown, {coin}", "share"),
     ("max_drawdown_usd", "max drawdown, USD", "share"),
     ("sharpe_coin", "Sharpe, {coin}", "ratio"),
+    ("probabilistic_coin", "  probabilistic, {coin}", "odds"),
     ("deflated_coin", "  deflated, {coin}", "odds"),
     ("sharpe_usd", "Sharpe, USD", "ratio"),
+    ("probabilistic_usd", "  probabilistic, USD", "odds"),
     ("deflated_usd", "  deflated, USD", "odds"),
     ("profit_usd", "profit, USD", "money"),
     ("closed_trades", "closed trades", "count"),
@@ -118,7 +120,9 @@ def _number(figures: Mapping[str, Any] | None, name: str, kind: str) -> str:
 def _of(figures: Mapping[str, Any] | None, name: str) -> float | None:
     if figures is None:
         return None
-    found = figures["deflated_sharpe"].get(name.partition("_")[2]) if name.startswith("deflated_") else figures["metrics"].get(name)
+    kind, _, currency = name.partition("_")
+    odds = {"deflated": figures["deflated_sharpe"], "probabilistic": (figures["uncertainty"] or {}).get("probabilistic_sharpe", {})}
+    found = odds[kind].get(currency) if kind in odds else figures["metrics"].get(name)
     return None if found is None else float(found)
 
 

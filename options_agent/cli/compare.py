@@ -74,7 +74,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         console.print(table)
     console.print(f"[dim]Within: the {100 * document['method']['confidence']:.0f} % interval, the same days in another order.[/]")
     console.print(
-        f"[dim]Deflated: odds that Sharpe is above the luck of the best of {document['looks']} runs; under 0.95 proves nothing.[/]"
+        "[dim]Probabilistic: odds that Sharpe is above 0; deflated: above the luck of the best of "
+        f"{document['looks']} runs; under 0.95 proves nothing.[/]"
     )
     console.print(f"[dim]{FEW} Intervals know no loss that did not come.[/]\n")
     for pair in document["pairs"]:
