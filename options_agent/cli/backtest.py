@@ -122,9 +122,9 @@ def _show_regimes(path: Path, metrics: list[str], console: Console) -> None:
 
 
 def _regime_cell(cell: dict[str, Any] | None, unit: str) -> str:
-    if cell is None:
+    if cell is None or cell["value"] is None:
         return "-"
-    value = "-" if cell["value"] is None else f"{cell['value']:,.4f}"
+    value = f"{cell['value']:,.4f}"
     within = "" if cell["low"] is None else f" [{cell['low']:,.2f} to {cell['high']:,.2f}]".replace("[", r"\[")
     text = f"{value}{within} ({cell['sample']:.0f} {unit})"
     return f"[dim]({text})[/]" if cell["small_sample"] else text
