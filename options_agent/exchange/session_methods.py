@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from options_agent.exchange.session import Session
 
 _LEAST_HEARTBEAT: Final = 10.0
+_MOST_HEARTBEAT: Final = 86_400.0
 _MOST_CHANNELS: Final = 500
 
 
@@ -27,17 +28,13 @@ def _subscribe(pump: Pump, session: Session, params: dict[str, Any]) -> list[str
         raise RpcError(-32602, reason="value required", param="channels")
     if len(names) > _MOST_CHANNELS:
         raise RpcError(-32602, reason=f"at most {_MOST_CHANNELS} channels a call", param="channels")
-    taken = []
-    for name in names:
-        channel = channels.parse(str(name), pump.market)
-        if channel is None:
-            continue
-        if channel.raw and session.grant is None:
-            raise RpcError(13778)
-        if name not in session.subscribed:
+    known = [channel for name in names if (channel := channels.parse(str(name), pump.market)) is not None]
+    if session.grant is None and any(channel.raw for channel in known):
+        raise RpcError(13778)  # all or none: a refused call has subscribed nothing
+    for channel in known:
+        if channel.name not in session.subscribed:
             pump.subscribe(session, channel)
-        taken.append(name)
-    return taken
+    return [channel.name for channel in known]
 
 
 def _unsubscribe(pump: Pump, session: Session, params: dict[str, Any]) -> list[str]:
@@ -58,8 +55,8 @@ def _set_heartbeat(_pump: Pump, session: Session, params: dict[str, Any]) -> str
         interval = float(params["interval"])
     except (KeyError, TypeError, ValueError):
         raise RpcError(-32602, reason="value required", param="interval") from None
-    if interval < _LEAST_HEARTBEAT:
-        raise RpcError(-32602, reason="value too low", param="interval")
+    if not _LEAST_HEARTBEAT <= interval <= _MOST_HEARTBEAT:
+        raise RpcError(-32602, reason=f"must be between {_LEAST_HEARTBEAT:g} and {_MOST_HEARTBEAT:g}", param="interval")
     session.heartbeat, session.beat_at, session.tested_at = interval, time.monotonic(), None
     return "ok"
 

@@ -153,7 +153,9 @@ def test_logging_in_by_secret_signature_header_and_refresh(box: RunningBox) -> N
 def test_raw_channels_want_a_log_in(box: RunningBox) -> None:
     async def work() -> None:
         async with talker(box) as stranger:
-            assert (await stranger.ask("public/subscribe", channels=["ticker.BTC-PERPETUAL.raw"]))["error"]["code"] == 13778
+            both = ["ticker.BTC-PERPETUAL.100ms", "ticker.BTC-PERPETUAL.raw"]
+            assert (await stranger.ask("public/subscribe", channels=both))["error"]["code"] == 13778
+            assert (await stranger.ask("public/unsubscribe", channels=both))["result"] == [], "a refused call has subscribed nothing"
             await stranger.ask("public/auth", grant_type="client_credentials", client_id="box", client_secret="box-secret")
             assert (await stranger.ask("public/subscribe", channels=["ticker.BTC-PERPETUAL.raw"]))["result"] == ["ticker.BTC-PERPETUAL.raw"]
             assert (await stranger.ask("public/unsubscribe_all"))["result"] == "ok"
@@ -164,7 +166,8 @@ def test_raw_channels_want_a_log_in(box: RunningBox) -> None:
 def test_heartbeats_are_sent_and_ten_seconds_is_the_least(box: RunningBox) -> None:
     async def work() -> None:
         async with talker(box) as one:
-            assert (await one.ask("public/set_heartbeat", interval=9))["error"]["code"] == -32602
+            for odd in (9, "nan", 1e9, None):
+                assert (await one.ask("public/set_heartbeat", interval=odd))["error"]["code"] == -32602
             assert (await one.ask("public/set_heartbeat", interval=10))["result"] == "ok"
             await one.listen(11.5)
             kinds = [m["params"]["type"] for m in one.told if m.get("method") == "heartbeat"]
