@@ -114,6 +114,24 @@ def test_linear_families_are_harvested_whole_beside_inverse_ones(tmp_path: Path,
         assert set(newest["settlement"].to_pylist()) == {"coin" if family == "BTC" else "usdc"}
 
 
+def test_over_http_alone_every_ticker_is_asked_for_within_the_limits(tmp_path: Path) -> None:
+    # the pools bind: a contract costs 500 credits, and the wall is slow enough for the market's refill
+    with running_box(tmp_path, speed=15, start=START, settings=CALM, underlyings=("BTC",)) as box:
+        settings = desk(tmp_path, box, underlyings=("BTC",), deribit={"transport": "http"})
+        done, told = asyncio.run(harvested(settings, snapshots=1))
+        stats = box.stats()
+    assert [(one.transport, one.missing) for one in told] == [("http", 0)]
+    assert (stats["refused"], done.refused, stats["errors"]) == (0, 0, {})
+    assert stats["calls"] > told[0].rows > 500
+    seconds = told[0].rows * 500 / (10_000 * settings.deribit.credit_share)
+    burst = 50_000 * settings.deribit.credit_share / (10_000 * settings.deribit.credit_share)
+    assert told[0].skew_seconds > seconds - burst - 1, "it waited for the refill"
+    rows = read_raw_day(open_lake(settings), "BTC", DAY)
+    assert rows["delta"].null_count == 0
+    assert rows["bid_size"].null_count == rows["bid"].null_count
+    assert read_series(open_lake(settings), "prices", "BTC")["kind"].to_pylist().count("index") >= 1
+
+
 def test_what_the_exchange_lists_and_does_not_tell_makes_a_partial_snapshot_that_says_so(tmp_path: Path) -> None:
     with running_box(tmp_path, speed=240, start=START, settings=CALM) as box:
         settings = desk(tmp_path, box, underlyings=("BTC",))

@@ -172,7 +172,7 @@ class _Harvester:
 
     async def _take(self, at: dt.datetime) -> None:
         """The snapshots of one grid time, all families; each that cannot be had is a known miss."""
-        sweeper = Sweeper(self.settings, self.clock, self.chain, self.caller, self.link)
+        sweeper = Sweeper(self.settings, self.clock, self.chain, self.caller, self.link, self._index_told)
         served = set(self.settings.underlyings)
         for underlying in self.settings.underlyings:
             try:
@@ -324,9 +324,7 @@ class _Harvester:
             self.chain.hear_ticker(data, ts)
         elif (name := index_name_of(channel)) is not None:
             if (price := price_of(data)) is not None and (underlying := self._families.get(name)) is not None:
-                self.chain.index[underlying] = (price, ts)
-                if (row := self.beside.hear_index(underlying, price, self._books[f"{underlying}-PERPETUAL"].mid, ts)) is not None:
-                    self._writes.put_nowait(("prices", underlying, row))
+                self._index_told(underlying, price, ts)
         elif channel.startswith("book."):
             book = self._books[data["instrument_name"]]
             if not book.hear(data) and book.instrument not in self._healing:
@@ -339,6 +337,12 @@ class _Harvester:
         elif channel == "platform_state" and data.get("maintenance"):
             self._in_maintenance = True
             self._news.put_nowait((self.clock.now(), "maintenance_began", "announced on platform_state"))
+
+    def _index_told(self, underlying: str, price: float, ts: int) -> None:
+        """An index price was heard or asked for: the chain's own from now on, and in the series `prices` where one is due."""
+        self.chain.index[underlying] = (price, ts)
+        if (row := self.beside.hear_index(underlying, price, self._books[f"{underlying}-PERPETUAL"].mid, ts)) is not None:
+            self._writes.put_nowait(("prices", underlying, row))
 
     async def _heal(self, book: OrderBook) -> None:
         """A change was lost: begin the book anew from a snapshot."""

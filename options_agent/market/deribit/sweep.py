@@ -19,6 +19,8 @@ from options_agent.market.deribit.chain import currency_of, index_of
 from options_agent.market.deribit.replies import NOT_FOUND, RefusalError, as_documented
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from options_agent.lake.store import Lake
@@ -61,6 +63,8 @@ class Sweeper:
     chain: LiveChain
     caller: Caller
     link: Link
+    index_told: Callable[[str, float, int], None]
+    """called with family, price (USD) and when it was heard (microseconds) of an index price that was asked for"""
     _summed: dict[str, int] = field(default_factory=dict)
     _begun: dt.datetime = field(init=False)
 
@@ -144,7 +148,8 @@ class Sweeper:
         if known is None or self.clock.now_us() - known[1] > self.settings.deribit.fresh_seconds * 1e6:
             told = await self.caller.call("public/get_index_price", {"index_name": index_of(underlying)}, tries=2)
             with as_documented("public/get_index_price", self.caller.url):
-                self.chain.index[underlying] = (float(told["index_price"]), self.clock.now_us())
+                price = float(told["index_price"])
+            self.index_told(underlying, price, self.clock.now_us())
 
     async def _tickers(self, underlying: str, at: dt.datetime, since: int, deadline: dt.datetime) -> ExchangeError | None:
         """Every contract's ticker, paced, until the deadline; returns the last failure, if any."""

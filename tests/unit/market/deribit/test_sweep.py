@@ -40,5 +40,5 @@ def test_rows_from_before_a_lost_connection_do_not_count_for_a_grid_time_after_i
     caller = Caller(settings, clock)
     nothing: Any = None
     link = Link(settings, clock, caller.pacer, nothing, nothing, nothing, lost_at=microseconds(lost) if lost else None)
-    sweeper = Sweeper(settings, clock, LiveChain(("BTC",)), caller, link)
+    sweeper = Sweeper(settings, clock, LiveChain(("BTC",)), caller, link, nothing)
     assert sweeper.counts_from(GRID) == pytest.approx(microseconds(counts), abs=10)
