@@ -52,7 +52,8 @@ def train_command(
         settings, chosen, label=label, base=base, hyperparameters=parameters, progress=lambda said: console.print(said, markup=False)
     )
     if tune.status != "succeeded":
-        raise ServiceError(f"job {tune.job or tune.key} {tune.status}: {tune.reason}", remedy="the same command tries again with a new job")
+        remedy = "the same command tries again with a new job" if tune.job else "another --base, or another server"
+        raise ServiceError(f"job {tune.job or tune.key} {tune.status}: {tune.reason}", remedy=remedy)
     for name, said in (
         ("model", tune.model),
         ("data", f"{tune.examples:,} examples labelled {tune.label}, sha256 {tune.data_sha256[:12]}, {tune.datasheet}"),
