@@ -45,10 +45,10 @@ def sweep_command(
 
     settings, console = load_settings(), console_of()
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
+        TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True
     )
     with bars:
-        task = bars.add_task("playing (the first time on a machine compiles the engine: half a minute)", total=None)
+        task = bars.add_task("playing (compiles first, on a new machine)", total=None)
         content, paths = run_sweep(
             settings,
             find_strategy(strategy, settings),
@@ -67,23 +67,28 @@ def sweep_command(
 
 def show_sweep(content: dict[str, Any], console: Console) -> None:
     """The best configurations, with how many were looked at and what luck explains."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     looks, start, end = content["looks"], content["range"]["start"][:10], content["range"]["end"][:10]
     console.print(f"[bold]{content['strategy']['name']}[/] on {content['underlying']}, {start} to {end}: {looks:,} configurations")
-    table = Table(title="Best by Sharpe ratio in coin", title_justify="left")
+    # as narrow as it goes: four fields of a grid beside six numbers fit eighty columns
+    table = Table(title="Best by Sharpe ratio in coin", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for name in content["grid"]:
-        table.add_column(name.removeprefix("legs.").removeprefix("entry.").removeprefix("exit."), justify="right")
-    for name in ("trades", "coin", "USD", "max DD", "Sharpe", "above luck"):
+        field = name.removeprefix("legs.").removeprefix("entry.").removeprefix("exit.")
+        words = field.replace("_", " ").replace(".", " ")
+        table.add_column(words, justify="right", min_width=max(len(word) for word in words.split()))
+    for name in ("trades", "coin %", "USD %", "max DD %", "Sharpe"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("above luck", justify="right", min_width=len("above"))
     for row in content["best"]:
         odds = row["deflated_sharpe_coin"]
         table.add_row(
             *(_value(row[name]) for name in content["grid"]),
             f"{row['closed_trades']:.0f}",
-            _percent(row["return_coin"]) + _within(row, "return_coin"),
-            _percent(row["return_usd"]) + _within(row, "return_usd"),
-            _percent(row["max_drawdown_coin"]).lstrip("+") + _within(row, "max_drawdown_coin"),
+            _percent(row["return_coin"], "") + _within(row, "return_coin", digits=0),
+            _percent(row["return_usd"], "") + _within(row, "return_usd", digits=0),
+            _percent(row["max_drawdown_coin"], "").lstrip("+") + _within(row, "max_drawdown_coin"),
             ("-" if row["sharpe_coin"] is None else f"{row['sharpe_coin']:.2f}") + _within(row, "sharpe_coin", 1.0),
             "-" if odds is None else f"{odds:.0%}",
         )
@@ -107,15 +112,15 @@ def show_sweep(content: dict[str, Any], console: Console) -> None:
     )
 
 
-def _within(row: dict[str, Any], name: str, scale: float = 100.0) -> str:
+def _within(row: dict[str, Any], name: str, scale: float = 100.0, digits: int = 1) -> str:
     """A number's interval on a line of its own; nothing where it has none."""
     found = row.get(f"{name}_interval")
-    return "" if found is None else f"\n[dim]{scale * found[0]:.1f}..{scale * found[1]:.1f}[/]"
+    return "" if found is None else f"\n[dim]{scale * found[0]:.{digits}f}..{scale * found[1]:.{digits}f}[/]"
 
 
 def _value(value: Any) -> str:
     return "off" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:+.1f} %"
+def _percent(value: float | None, unit: str = " %") -> str:
+    return "-" if value is None else f"{100 * value:+.1f}{unit}"
