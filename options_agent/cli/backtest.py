@@ -35,7 +35,7 @@ def backtest_one(name: str, underlying: str, start: dt.date | None, end: dt.date
     settings, console = load_settings(), console_of()
     strategy = find_strategy(name, settings)
     first, last = clean_range(open_lake(settings), underlying)
-    with console.status("playing (the first time on a machine compiles the engine: some ten seconds)"):
+    with console.status("playing (the first time on a machine compiles the engine: half a minute)"):
         receipt, result = backtest(settings, strategy, underlying, start or first, end or last, draw=draw)
     if result is None:
         console.print("Nothing changed since the last run of this; its report stands.")
