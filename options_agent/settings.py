@@ -124,7 +124,8 @@ class QualitySettings(_Group):
     iv_max: float = 9.0
     mark_band_ticks: float = Field(10.0, description="how far, in ticks, the mark may lie outside bid-ask before it is unbelievable")
     mark_band_share: float = Field(0.10, ge=0, description="and how far, as a share of the mark: ticks of cheap coins are fine")
-    mark_model_coin: float = Field(0.01, description="how far the mark may lie from Black-76 at its own IV, coin")
+    mark_model_coin: float = Field(0.001, ge=0, description="how far the mark may lie from Black-76 at its own IV and forward, coin")
+    mark_model_forward: float = Field(0.01, ge=0, description="and by what share the forward may have moved between it and the mark")
     tick_tolerance: float = Field(1e-3, gt=0, lt=0.5, description="share of a tick by which a price may miss the grid (float noise)")
     stale_seconds: float = Field(3_900.0, description="how much older than its snapshot a row may be")
     late_seconds: float = Field(3_600.0, description="how long after its snapshot a row may have become known")

@@ -193,7 +193,7 @@ def _mark_band(chain: Chain, at: Ints, random: np.random.Generator, settings: Qu
 
 def _mark_model(chain: Chain, at: Ints, random: np.random.Generator, settings: QualitySettings) -> Change:
     mark, coin = chain.number("mark")[at], chain.coin[at]
-    push = random.uniform(1.5, 6.0, len(at)) * settings.mark_model_coin / coin
+    push = random.uniform(1.5, 6.0, len(at)) * (settings.mark_model_coin + settings.mark_model_forward) / coin
     return {"mark": np.where((mark > push) & (random.random(len(at)) < 0.5), mark - push, mark + push), "ask": _nulls(at)}
 
 

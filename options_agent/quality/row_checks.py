@@ -59,7 +59,7 @@ def not_finite(chain: Chain, settings: QualitySettings, believed: Bools) -> Find
 
 
 def not_positive(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
-    """A price of nothing or less, a negative size, a delta beyond one."""
+    """A price of nothing or less, a negative size, a delta beyond one or of the other right's sign."""
     from options_agent.quality.row_kernels import NOT_POSITIVE
 
     return Finding(_flagged(chain, settings, NOT_POSITIVE))
@@ -154,13 +154,23 @@ def mark_band(chain: Chain, settings: QualitySettings, believed: Bools) -> Findi
 
 
 def mark_model(chain: Chain, settings: QualitySettings, believed: Bools) -> Finding:
-    """The mark is not what Black-76 gives at the row's own forward and IV. Measure: coin."""
-    from options_agent.pricing.black76 import price_coin
+    """The mark is not what Black-76 gives at the row's own forward and IV. Measure: coin.
+
+    A source may know mark and forward at different moments: what a move of the forward by `mark_model_forward` does to the price
+    in coin, |delta - price| times that move, is allowed on top of `mark_model_coin`.
+    """
+    from options_agent.pricing.black76 import greeks, price_coin
 
     model = price_coin(chain.number("forward"), chain.number("strike"), chain.years, chain.number("mark_iv"), chain.is_call)
     mark = chain.number("mark") * chain.coin if chain.is_linear.any() else chain.number("mark")
     off = np.abs(mark - model)
-    return Finding(off > settings.mark_model_coin, lambda at: off[at])
+    rows = off > settings.mark_model_coin
+    at = np.flatnonzero(rows)
+    if len(at):
+        forward, strike, iv = (chain.number(name)[at] for name in ("forward", "strike", "mark_iv"))
+        delta = greeks(forward, strike, chain.years[at], iv, chain.is_call[at])[1]
+        rows[at] = off[at] > settings.mark_model_coin + settings.mark_model_forward * np.abs(delta - model[at])
+    return Finding(rows, lambda at: off[at])
 
 
 def _flagged(chain: Chain, settings: QualitySettings, bit: int) -> Bools:
@@ -195,7 +205,7 @@ def _flags(chain: Chain, settings: QualitySettings) -> Flags:
                 odd[name] = row_kernels.odd_values(values)
         bid, ask, mark, iv = number["bid"], number["ask"], number["mark"], number["mark_iv"]
         forward, index, delta, strike = number["forward"], number["index"], number["delta"], number["strike"]
-        row_kernels.flag_values(bid, ask, mark, iv, forward, index, delta, strike, settings.iv_min, settings.iv_max, flags)
+        row_kernels.flag_values(bid, ask, mark, iv, forward, index, delta, strike, chain.right, settings.iv_min, settings.iv_max, flags)
         row_kernels.flag_times(chain.ts, chain.snapshot, chain.expiry, settings.stale_seconds, settings.late_seconds, flags)
         limits = (settings.tick_tolerance, settings.mark_band_ticks, settings.mark_band_share)
         row_kernels.flag_ticks(bid, ask, mark, chain.family, *chain.tick_grid, *limits, flags)

@@ -35,6 +35,8 @@ MARK_BAND: Final = 1024
 
 _NO_TIME: Final = -(2**63)
 _MICROSECONDS: Final = 1e6
+#: By how much a delta may miss its range: sources round.
+_DELTA_NOISE: Final = 1e-6
 _WHOLE: Final = 2.0**51
 #: Added and taken away again, it leaves the nearest whole number of a double under 2**51.
 _ROUND: Final = 1.5 * 2.0**52
@@ -70,7 +72,7 @@ def odd_values(values: Floats) -> int:
     return odd
 
 
-@njit(types.void(_F, _F, _F, _F, _F, _F, _F, _F, types.float64, types.float64, _FLAGS), cache=True, error_model="numpy", nogil=True)
+@njit(types.void(_F, _F, _F, _F, _F, _F, _F, _F, _K, types.float64, types.float64, _FLAGS), cache=True, error_model="numpy", nogil=True)
 def flag_values(
     bid: Floats,
     ask: Floats,
@@ -80,6 +82,7 @@ def flag_values(
     index: Floats,
     delta: Floats,
     strike: Floats,
+    right: Kinds,
     iv_min: float,
     iv_max: float,
     flags: Flags,
@@ -90,7 +93,8 @@ def flag_values(
         b, a, m, v, f, x, k, d = bid[i], ask[i], mark[i], mark_iv[i], forward[i], index[i], strike[i], delta[i]
         no_price = math.isnan(m) & math.isnan(v) & (math.isnan(b) | math.isnan(a))
         missing = no_price | (math.isnan(f) & math.isnan(x))
-        signs = (b <= 0.0) | (a <= 0.0) | (f <= 0.0) | (x <= 0.0) | (k <= 0.0) | (m < 0.0) | (v < 0.0) | (abs(d) > 1.0 + 1e-6)
+        other = ((right[i] == 0) & (d < -_DELTA_NOISE)) | ((right[i] == 1) & (d > _DELTA_NOISE)) | (abs(d) > 1.0 + _DELTA_NOISE)
+        signs = (b <= 0.0) | (a <= 0.0) | (f <= 0.0) | (x <= 0.0) | (k <= 0.0) | (m < 0.0) | (v < 0.0) | other
         flags[i] |= (
             (np.uint32(MISSING_FIELD) if missing else none)
             | (np.uint32(NOT_POSITIVE) if signs else none)

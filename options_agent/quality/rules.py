@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from options_agent.settings import QualitySettings
 
 #: Raise when a rule's meaning changes: every day is then judged again.
-RULES_VERSION: Final = 3
+RULES_VERSION: Final = 4
 
 Severity = Literal["error", "warn"]
 Check = Callable[[Chain, "QualitySettings", Bools], Finding]
@@ -57,7 +57,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "not_positive",
         "error",
-        "a price of zero or less, a negative size or volatility, or a delta beyond one",
+        "a price of zero or less, a negative size or volatility, or a delta beyond one or of the other right's sign",
         "bid {bid}, ask {ask}, mark {mark}, mark IV {mark_iv}, delta {delta}",
         row_checks.not_positive,
     ),
@@ -118,7 +118,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "the mark is not what Black-76 gives at the row's own forward and IV",
         "mark {mark} at IV {mark_iv} and forward {forward} is {measure:.4f} coin off",
         row_checks.mark_model,
-        ("mark_model_coin",),
+        ("mark_model_coin", "mark_model_forward"),
     ),
     Rule(
         "duplicate",

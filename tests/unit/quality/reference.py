@@ -12,7 +12,7 @@ import statistics
 
 import numpy as np
 
-from options_agent.pricing.black76 import coin_price_scalar
+from options_agent.pricing.black76 import coin_price_scalar, greeks_scalar
 from options_agent.settings import QualitySettings
 from tests.unit.quality.market import Row
 
@@ -83,7 +83,8 @@ def by_itself(row: Row, s: QualitySettings) -> set[str]:
     nonnegative = ["mark", "bid_size", "ask_size", "bid_iv", "ask_iv", "mark_iv", "open_interest", "volume_24h", "gamma", "vega"]
     if any(v[name] is not None and v[name] < 0 for name in nonnegative):  # type: ignore[operator]
         bad.add("not_positive")
-    if v["delta"] is not None and abs(v["delta"]) > 1 + 1e-6:
+    least, most = {"C": (0.0, 1.0), "P": (-1.0, 0.0)}.get(str(row.get("right")), (-1.0, 1.0))
+    if v["delta"] is not None and not least - 1e-6 <= v["delta"] <= most + 1e-6:  # type: ignore[operator]
         bad.add("not_positive")
     if not named_right(row):
         bad.add("unknown_instrument")
@@ -113,7 +114,8 @@ def by_itself(row: Row, s: QualitySettings) -> set[str]:
     if None not in (mark, vol, forward, strike) and isinstance(ts, dt.datetime) and isinstance(expiry, dt.datetime):
         years = max((expiry - ts).total_seconds(), 0) / (365 * 86_400)
         model = coin_price_scalar(forward, strike, years, vol, row["right"] == "C")
-        if abs(mark - model) > s.mark_model_coin:  # type: ignore[operator]
+        delta = greeks_scalar(forward, strike, years, vol, row["right"] == "C")[1]
+        if abs(mark - model) > s.mark_model_coin + s.mark_model_forward * abs(delta - model):  # type: ignore[operator]
             bad.add("mark_model")
     return bad
 

@@ -58,6 +58,7 @@ def test_a_believable_chain_breaks_nothing() -> None:
         ("not_positive", with_values(bid_size=-1.0)),
         ("not_positive", with_values(bid_iv=-0.1)),
         ("not_positive", with_values(delta=1.01)),
+        ("not_positive", lambda row: row.update(delta=-0.3 if row["right"] == "C" else 0.3)),
         ("unknown_instrument", with_values(instrument="BTC-27MAR26")),
         ("unknown_instrument", with_values(instrument="nonsense")),
         ("unknown_instrument", with_values(instrument="BTC-27MAR26-91000-C")),
@@ -96,6 +97,18 @@ def test_a_locked_quote_stays_and_is_counted() -> None:
     assert verdicts.counts()["quarantined"] == 0
 
 
+def test_a_mark_may_be_off_by_what_a_small_move_of_the_forward_does_to_it_and_no_more() -> None:
+    deep, far = {"strike": 70_000.0, "right": "C"}, {"strike": 110_000.0, "right": "C"}  # of delta near one, and near none
+    for off, bad in ((0.0, False), (0.004, False), (0.02, True)):
+        assert bool(broken(spoilt(lambda row, off=off: row.update(mark=row["mark"] + off, bid=None, ask=None), **deep))) is bad
+    for off, bad in ((0.0009, False), (0.004, True)):
+        assert bool(broken(spoilt(lambda row, off=off: row.update(mark=row["mark"] + off, bid=None, ask=None), **far))) is bad
+
+
+def test_a_forward_of_another_time_is_caught_by_the_mark() -> None:
+    assert broken(spoilt(lambda row: row.update(forward=row["forward"] * 1.05, bid=None, ask=None))) == [("mark_model",)]
+
+
 @pytest.mark.parametrize(
     ("price", "is_on"), [(0.0049, True), (0.005, True), (0.0051, False), (0.0055, True), (0.00495, False), (0.1 + 0.2, True)]
 )
@@ -107,7 +120,7 @@ def test_ticks_are_a_ten_thousandth_up_to_and_including_five_thousandths_and_hal
 
 def test_a_mark_a_few_ticks_or_a_small_share_outside_the_quote_is_believed() -> None:
     dear = {"strike": 110_000.0, "right": "P"}
-    assert broken(spoilt(lambda row: row.update(mark=row["ask"] + 0.0049))) == []
+    assert broken(spoilt(lambda row: row.update(mark=row["ask"] + 0.0049, mark_iv=None))) == []
     assert broken(spoilt(lambda row: row.update(mark=row["ask"] + 0.02, mark_iv=None), **dear)) == []
 
 
