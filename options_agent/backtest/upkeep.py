@@ -238,7 +238,9 @@ def rehedge(s: int, market: Market, legs: Legs, rules: Rule, book: Book, tape: T
     if abs(away) <= rules.hedge_band * equity_now(s, market, legs, rules, book):
         return
     per_coin = 1.0 if rules.linear > 0.0 else spot
-    wanted = math.trunc((book.cash[2] - away * per_coin) / rules.perpetual_lot) * rules.perpetual_lot
+    lots = (book.cash[2] - away * per_coin) / rules.perpetual_lot
+    # 999.9999999 lots are a thousand: without the allowance a hedge that is right would trade a lot to and fro
+    wanted = math.trunc(lots + math.copysign(1e-9, lots)) * rules.perpetual_lot
     if wanted != book.cash[2]:
         _trade_perpetual(s, wanted - book.cash[2], market, rules, book, tape)
         book.cash[2] = wanted

@@ -14,6 +14,7 @@ from options_agent.backtest import market
 from options_agent.strategies.rules import Strategy
 from tests.unit.backtest.reference_agreement import agree
 from tests.unit.backtest.reference_book import Outcome
+from tests.unit.backtest.reference_costs import model_spread
 from tests.unit.backtest.worlds import World
 
 
@@ -33,10 +34,10 @@ class Drawn:
 def played(world: World, strategy: Strategy, settings: dict[str, Any] | None = None, **streams: Any) -> Outcome:
     """What the reference plays, the engine having played the same to 1e-9 coin.
 
-    `streams` are the reference's: features, latency_z, fill_u, size_correlation. With a `model_spread` the reference plays alone, for the
-    engine has its own.
+    `streams` are the reference's: features, latency_z, fill_u, size_correlation. With a `model_spread` other than the documented one the
+    reference plays alone, for the engine has no other.
     """
-    out = world.slow(strategy, settings, **streams)
+    out = world.slow(strategy, settings, **({"model_spread": model_spread} | streams))
     if "model_spread" in streams:
         return out
     features = {name: np.array([math.nan if v is None else v for v in values]) for name, values in streams.get("features", {}).items()}

@@ -283,7 +283,8 @@ class Desk(Account):
         if self.last_hedge is not None and self.now - self.last_hedge < dt.timedelta(hours=rule["interval_hours"]):
             return
         wanted = self.perpetual - (delta if self.linear else delta * self.index)
-        lots = math.trunc(wanted / self.hedge_lot) - round(self.perpetual / self.hedge_lot)
+        whole = math.floor(abs(wanted) / self.hedge_lot + 1e-9)
+        lots = (whole if wanted > 0 else -whole) - round(self.perpetual / self.hedge_lot)
         if lots:
             self.trade_perpetual(lots * self.hedge_lot)
             self.last_hedge = self.now

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from options_agent.backtest import slippage
 from options_agent.backtest.engine import Directions
-from options_agent.backtest.market import FILLS, LATENCY, draws, spread_model
+from options_agent.backtest.market import FILLS, LATENCY, draws
 from options_agent.backtest.result import BacktestResult
 from options_agent.strategies.rules import SIGNALS, Strategy
 from tests.unit.backtest.reference_book import Outcome
+from tests.unit.backtest.reference_costs import model_spread
 from tests.unit.backtest.reference_strategies import NAMES
 from tests.unit.backtest.worlds import World
 
@@ -57,9 +56,8 @@ def slow(
     features: dict[str, np.ndarray],
     directions: Directions | None = None,
 ) -> Outcome:
-    """The reference's play, with the draws, the fill model and the correlation factor that the engine is given as data."""
+    """The reference's play, with the draws that the engine is given as data."""
     count = snapshots_of(world)
-    spread = partial(slippage.model_half_spread.py_func, spread_model())  # type: ignore[attr-defined]
     return world.slow(
         play,
         settings,
@@ -69,7 +67,7 @@ def slow(
         latency_z=draws(seed, LATENCY).standard_normal(count).tolist(),
         size_correlation=[correlation_factor(float(v)) for v in features["correlation"]],
         fill_u=draws(seed, FILLS).random(count).tolist(),
-        model_spread=lambda days, delta, mark: 2 * spread(days, delta, mark),
+        model_spread=model_spread,
     )
 
 

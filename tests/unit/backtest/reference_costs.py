@@ -6,6 +6,8 @@ import datetime as dt
 import itertools
 import math
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tests.unit.backtest.reference_book import Fill, Row, mid, positive
@@ -81,7 +83,12 @@ def payoff(right: str, strike: float, price: float, *, linear: bool) -> float:
 
 
 def delivery_price(expiry: dt.datetime, prices: list[Row], window: int, reach: int) -> tuple[float | None, dt.datetime, str]:
-    """Price, when it was known, and how it was found."""
+    """Price, when it was known, and how it was found: the exchange's own where it came within the hour, else from other prices."""
+    own = [p for p in prices if p["kind"] == "delivery" and dt.timedelta(0) <= p["ts"] - expiry <= dt.timedelta(hours=1)]
+    if own:
+        first = min(own, key=lambda p: p["ts"])
+        return first["price"], first["ts"], "delivery_price"
+    prices = [p for p in prices if p["kind"] != "delivery"]
     opens = expiry - dt.timedelta(minutes=window)
     inside = [p for p in prices if p["kind"] == "index" and opens < p["ts"] <= expiry]
     times = [opens, *(p["ts"] for p in inside), expiry]
@@ -117,6 +124,21 @@ def margins(right: str, strike: float, forward: float, mark: float, *, linear: b
         return initial, 0.075 * one + mark
     maintenance = max(0.075 * one, 0.075 * mark) + mark
     return max(initial, maintenance), maintenance
+
+
+@lru_cache
+def documented_spreads() -> list[list[float]]:
+    """The table of docs/slippage.md, shares of the mark: a line a range of days, a column a range of deltas."""
+    lines = (Path(__file__).parents[3] / "docs" / "slippage.md").read_text(encoding="utf-8").splitlines()
+    first = next(n for n, line in enumerate(lines) if line.startswith("| under 1 days"))
+    return [[float(cell.strip(" %")) / 100 for cell in line.split("|")[2:-1]] for line in lines[first : first + 6]]
+
+
+def model_spread(days: float, delta: float, mark: float) -> float:
+    """The whole spread that the documented model gives a quote, coin; never under a tick."""
+    row = sum(days >= edge for edge in (1, 3, 10, 35, 100))
+    column = sum(delta >= edge for edge in (0.05, 0.1, 0.2, 0.35, 0.65))
+    return max(documented_spreads()[row][column] * mark, 0.0001 if mark <= 0.005 else 0.0005)
 
 
 def between(row: Row, share: float, *, buying: bool) -> float:

@@ -101,8 +101,14 @@ def test_an_account_used_to_the_full_agrees_in_a_violent_market(
 
 @lru_cache
 def violent_market(seed: int, underlying: str) -> World:
-    """Jumps of a fifth every other day."""
-    return random_world(seed, underlying=underlying, snapshots=50, hours=8.0, listed=True, violence=0.25, missing=0.05)
+    """Jumps of a fifth every other day; the exchange publishes most of its delivery prices, some at once and some too late to count."""
+    world = random_world(seed, underlying=underlying, snapshots=50, hours=8.0, listed=True, violence=0.25, missing=0.05)
+    random, spot = np.random.default_rng(seed), world.prices[0]["price"]
+    for expiry in sorted({q["expiry"] for q in world.quotes}):
+        if random.random() < 0.7:
+            world.price(expiry + dt.timedelta(minutes=int(random.choice([0, 0, 5, 45, 90]))), spot * random.uniform(0.9, 1.1), "delivery")
+    world.prices.sort(key=lambda p: p["ts"])
+    return world
 
 
 @pytest.mark.parametrize(("days", "rate"), [(-2_920, 0.0004), (0, 0.0003)])

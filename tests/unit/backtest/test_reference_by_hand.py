@@ -90,6 +90,18 @@ def test_a_rate_holds_for_nine_hours_at_most() -> None:
     assert [m["amount"] for m in out.moves if m["kind"] == "funding"] == [near(-21_490 / 90_000 * 0.0008 * 9 / 8)]
 
 
+def test_a_hedge_that_is_right_trades_no_lot_to_and_fro() -> None:
+    far = "BTC_USDC-9JAN26-180000-C"  # nothing that this sells: the coin alone is hedged, a thousand lots of 0.001
+    world = World("BTC_USDC")
+    for hours in range(6):
+        world.quote(MONDAY + hours * HOUR, far, 9.0, 10.0, index=90_000.0 + 7 * hours, delta=0.9)
+    for capital in (0.999, 1.0, 1.1, 1.001, 2.3):
+        rules = weekly_call(hedge=Hedge("usd", band=0.0), collateral="margin", filters=Filters(min_premium=1.0))
+        out = played(world, rules, {"capital_coin": capital})
+        assert [m["kind"] for m in out.moves].count("hedge_fee") == 1
+        assert out.equity[-1]["notional"] == near(-capital)
+
+
 def test_a_band_leaves_small_deltas_alone() -> None:
     out = played(one_call(), weekly_call(hedge=Hedge("coin", band=0.25)))
     assert out.equity[0]["notional"] == 0.0
@@ -186,6 +198,41 @@ def test_a_missing_quote_is_filled_by_the_model_and_flagged() -> None:
     out = played(world, weekly_call(), {"missing_quotes": "model"}, model_spread=lambda days, delta, mark: days * delta * mark)
     assert [(f["price"], f["model"]) for f in out.fills] == [(near(0.011 - 4 * 0.25 * 0.011 / 2), True)]
     assert played(world, weekly_call(), {"missing_quotes": "model"}, model_spread=lambda *_: 0.0219).fills == []
+
+
+def test_the_documented_model_fills_what_is_missing_in_coin_and_in_usdc() -> None:
+    # four days and a delta of 0.25: the spread is 7.6 % of the mark
+    out = played(World().quote(MONDAY, CALL, None, 0.012, index=90_000.0, mark=0.011), weekly_call(), {"missing_quotes": "model"})
+    assert [(f["price"], f["model"]) for f in out.fills] == [(near(0.011 * (1 - 0.038)), True)]
+    linear = World("BTC_USDC").quote(MONDAY, "BTC_USDC-9JAN26-95000-C", None, 1_000.0, index=90_000.0, mark=900.0)
+    assert played(linear, weekly_call(), {"missing_quotes": "model"}).fills[0]["price"] == near(900 * (1 - 0.038), 1e-9)
+    cheap = World().quote(MONDAY, CALL, None, 0.0012, index=90_000.0, mark=0.001)  # a tick of 0.0001 is wider than 7.6 %
+    assert played(cheap, weekly_call(), {"missing_quotes": "model"}).fills[0]["price"] == near(0.001 - 0.00005)
+
+
+# Delivery
+
+
+@pytest.mark.parametrize(
+    ("minutes", "method", "price"),
+    [
+        (None, "index_30m_average", 100_000.0),
+        (0, "delivery_price", 99_000.0),
+        (59, "delivery_price", 99_000.0),
+        (61, "index_30m_average", 100_000.0),
+    ],
+)
+def test_the_exchange_s_own_delivery_price_comes_first(minutes: int | None, method: str, price: float) -> None:
+    world = one_call().quote(FRIDAY + 30 * MINUTE, FAR, 0.001, 0.002, index=100_000.0, delta=0.9)
+    delivered_at(world.quote(FRIDAY + 4 * HOUR, FAR, 0.001, 0.002, index=100_000.0, delta=0.9), FRIDAY, 100_000.0)
+    if minutes is not None:
+        world.price(FRIDAY + minutes * MINUTE, 99_000.0, "delivery")
+        world.prices.sort(key=lambda p: p["ts"])
+    out = played(world, weekly_call())
+    assert (out.trades[0]["method"], out.trades[0]["settlement_price"]) == (method, price)
+    assert out.equity[-1]["cash"] == near(1 + 0.010 - 0.0003 - (price - 95_000) / price - 0.00015)
+    # nobody knows it before it is published: half an hour after the expiry the call is still open if that took an hour
+    assert out.equity[1]["open"] == (1 if minutes == 59 else 0)
 
 
 def test_size_moves_the_price_against_what_is_quoted() -> None:
