@@ -12,6 +12,8 @@ from resources.desk import Desk
 
 if TYPE_CHECKING:
     from options_agent.lake.receipts import Receipt
+    from options_agent.market.tardis.backfill import Progress
+    from options_agent.market.tardis.days import DayReport
 
 
 class HarvestConfig(dg.Config):
@@ -33,7 +35,8 @@ class HarvestConfig(dg.Config):
 def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: HarvestConfig) -> Iterator[dg.MaterializeResult]:
     """Raw option chains, one immutable Parquet file per snapshot, with index prices, DVOL and funding beside them.
 
-    Lies in `lake/{network}/raw`. Costs about 10 ms a snapshot; days whose source did not change cost nothing.
+    Lies in `lake/{network}/raw`. Costs about 10 ms a snapshot; days whose source did not change cost nothing. Past days of the vendor
+    Tardis are fetched a few at once, each alone: what is missing there fails the run after all others are done.
     """
     from options_agent.market.harvest import harvest_day, harvest_latest, live_receipt
 
@@ -45,18 +48,40 @@ def option_quotes(context: dg.AssetExecutionContext, desk: Desk, config: Harvest
         done = harvest_now(settings, lake)
         context.log.info(f"{done.snapshots} snapshots, {done.partial} of them partial, {done.missed} missed")
 
+    vendor = _from_vendor(context, desk) if settings.source == "tardis" and not config.latest_only else {}
+
     def work(key: str) -> "Receipt":
         underlying, day = underlying_and_day(key)
+        if day in vendor:
+            if (error := vendor[day].error) is not None:
+                raise error
+            return vendor[day].receipts[underlying]
         if config.latest_only and settings.source == "deribit":
             return live_receipt(lake, underlying, day)
         live = harvest_latest(source, lake, underlying) if config.latest_only else None
         return live or harvest_day(source, lake, underlying, day)
 
-    for key, receipt in each_partition(context, "harvest", work):
+    for key, receipt in each_partition(context, "harvest", work, go_on=bool(vendor)):
         context.add_asset_metadata(counts(receipt, "rows"), partition_key=key)
         total += receipt.counts["rows"]
     yield dg.MaterializeResult(metadata={"source": source.name, "lake": f"{lake.root}/{lake.network}/raw"})
     tell_run(context, lake, "harvest", ("rows", "snapshots"), "option_quotes", rows=total)
+
+
+def _from_vendor(context: dg.AssetExecutionContext, desk: Desk) -> "dict[dt.date, DayReport]":
+    """Every day of the run through the vendor's backfill, with a line in the log as each moves on."""
+    from options_agent.market.tardis.days import backfill_days
+
+    settings, asked = desk.settings(), [underlying_and_day(key) for key in context.partition_keys]
+    families = tuple(dict.fromkeys([*settings.underlyings, *(underlying for underlying, _ in asked)]))
+    doing: dict[dt.date, str] = {}
+
+    def tell(progress: "Progress") -> None:
+        if doing.get(progress.day) != progress.doing.split(" (")[0]:
+            doing[progress.day] = progress.doing.split(" (")[0]
+            context.log.info(f"{progress.day}: {progress.doing}, {progress.fetched / 1e6:,.1f} MB, {progress.rows:,} ticks")
+
+    return {found.day: found for found in backfill_days(settings, desk.lake(), sorted({day for _, day in asked}), families, told=tell)}
 
 
 @dg.asset(

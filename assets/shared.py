@@ -41,12 +41,18 @@ def fresh_by_schedule() -> dg.FreshnessPolicy | None:
     return fresh(warn=late, fail=stale)
 
 
-def each_partition(context: dg.AssetExecutionContext, stage: str, work: Callable[[str], Receipt]) -> Iterator[tuple[str, Receipt]]:
+def each_partition(
+    context: dg.AssetExecutionContext, stage: str, work: Callable[[str], Receipt], *, go_on: bool = False
+) -> Iterator[tuple[str, Receipt]]:
     """Do `work` on every partition of the run, in order, telling the terminal how far it is.
+
+    With `go_on` a partition that fails leaves the others be: they are done and recorded as materialized before the run fails.
 
     Raises:
         dg.Failure: a partition failed; the message names it, and what no second try would mend is not tried again.
     """
+    failed: dict[str, OptionsAgentError] = {}
+    recorded: dict[str, Receipt] = {}
     totals = Counter(key.split("|")[-1] for key in context.partition_keys)
     done: Counter[str] = Counter()
     rows: Counter[str] = Counter()
@@ -54,12 +60,23 @@ def each_partition(context: dg.AssetExecutionContext, stage: str, work: Callable
         try:
             receipt = work(key)
         except OptionsAgentError as error:
-            raise dg.Failure(f"{stage} {key}: {error}", allow_retries=not isinstance(error, _FINAL)) from error
+            if not go_on:
+                raise dg.Failure(f"{stage} {key}: {error}", allow_retries=not isinstance(error, _FINAL)) from error
+            failed[key] = error
+            continue
         part = key.split("|")[-1]
         done[part] += 1
         rows[part] += rows_of(receipt)
         report_progress(stage, part, done[part], totals[part], rows[part])
+        recorded[key] = receipt
         yield key, receipt
+    if failed:
+        for key, receipt in recorded.items():  # the run's own materialization is of all its partitions or of none
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=key, metadata=counts(receipt)))
+        first, cause = next(iter(failed.items()))
+        others = f"; and {len(failed) - 1} others: {', '.join(list(failed)[1:6])}" if len(failed) > 1 else ""
+        retry = any(not isinstance(one, _FINAL) for one in failed.values())
+        raise dg.Failure(f"{stage} {first}: {cause}{others}; {len(recorded)} partitions are done", allow_retries=retry) from cause
 
 
 def _part(key: str) -> str:

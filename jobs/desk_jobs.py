@@ -19,6 +19,8 @@ from options_agent.strategies.files import all_strategies
 
 #: A killed worker's run is marked by the daemon and tried again, a stuck one is ended; a failed step had its own retries.
 TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "3600", "dagster/retry_on_asset_or_op_failure": "false"}
+#: A day of the vendor's ticks has gigabytes: a backfill of months goes on for a day, and where it was when it is asked for again.
+_PAST = {"dagster/max_runtime": "86400"} if load_settings().source == "tardis" else {}
 #: Given with every tick, too: a run request without configuration does not take the job's.
 LATEST: Final[dict[str, Any]] = {"ops": {"option_quotes": {"config": {"latest_only": True}}}}
 
@@ -26,7 +28,7 @@ market_job = dg.define_asset_job(
     "market_data",
     selection=dg.AssetSelection.assets(option_quotes, CLEAN, QUARANTINED, archived_quotes),
     description="Harvest, judge and archive days of an underlying. Backfill a range from the UI: it is one run.",
-    tags=TAGS,
+    tags=TAGS | _PAST,
 )
 harvest_job = dg.define_asset_job(
     "live_harvest",

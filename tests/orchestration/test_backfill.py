@@ -61,5 +61,20 @@ def test_a_day_that_needs_a_key_fails_its_partition_with_the_remedy(tmp_path: Pa
         said = desk.python(_JOB).splitlines()[-1]
         assert said.startswith("False")
         assert f"harvest {SECOND}|BTC" in said
+        assert "2 partitions are done" in said
         assert "OPTIONS_AGENT_TARDIS__API_KEY" in said
         assert {r.partition for r in receipts(open_lake(desk.settings), "harvest")} == {FREE.isoformat()}
+
+
+def test_a_day_the_vendor_lacks_fails_its_partitions_only(tmp_path: Path) -> None:
+    third = FREE + dt.timedelta(days=2)
+    with vendor() as tardis:
+        for day in (FREE, third):
+            publish(tardis, day, ["BTC"], hours=3)
+        desk = desk_at(tmp_path / "home", network="mainnet", source="tardis", tardis=tardis.settings, region="eu", underlyings=("BTC",))
+        said = desk.python(_JOB.replace(f"{SECOND}|ETH", f"{third}|BTC")).splitlines()[-1]
+        assert said.startswith("False")
+        assert f"harvest {SECOND}|BTC" in said
+        assert "the vendor has no options_chain" in said
+        with desk.instance() as instance:
+            assert materialized(instance, "option_quotes").keys() == {f"{FREE}|BTC", f"{third}|BTC"}

@@ -31,7 +31,7 @@ _LOOK_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class DayReport:
-    """What became of a day: its state, why, and (where done) its receipts by family; bytes and ticks are the vendor's."""
+    """What became of a day: its state, why, and its receipts by family where done, else the error; bytes and ticks are the vendor's."""
 
     day: dt.date
     state: State
@@ -41,6 +41,7 @@ class DayReport:
     bytes: int = 0
     ticks: int = 0
     seconds: float = 0.0
+    error: OptionsAgentError | None = None
 
     @property
     def rows(self) -> int:
@@ -93,9 +94,13 @@ def backfill_days(
 
     def work(day: dt.date) -> DayReport:
         if stop.is_set() or ended.is_set():
-            return DayReport(day, "not tried", "the work ended before it")
+            return _undone(day, "not tried", DataError("the work ended before it", place=str(day), remedy="run the same backfill again"))
         if settings.tardis.api_key is None and not is_free(day) and not all(is_done(settings, lake, name, day) for name in wanted):
-            return DayReport(day, "no key", "without a key the first day of each month only", f"set {KEY_VARIABLE}")
+            return _undone(
+                day,
+                "no key",
+                KeyNeededError("without a key the first day of each month only", place=str(day), remedy=f"set {KEY_VARIABLE}"),
+            )
         started = time.monotonic()
         try:
             before = {} if again else {name: receipt for name in wanted if (receipt := is_done(settings, lake, name, day))}
@@ -105,7 +110,7 @@ def backfill_days(
         except OptionsAgentError as error:
             if not isinstance(error, DataError):
                 ended.set()
-            return DayReport(day, _state_of(error), error.message, error.remedy or "", seconds=time.monotonic() - started)
+            return _undone(day, _state_of(error), error, seconds=time.monotonic() - started)
         return _report(day, receipts, len(before) == len(wanted), time.monotonic() - started)
 
     with ThreadPoolExecutor(max_workers=settings.tardis.parallel_days, thread_name_prefix="day") as pool:
@@ -117,6 +122,10 @@ def backfill_days(
         except BaseException:
             stop.set()  # of Ctrl-C: the days at work end at their next report of progress
             raise
+
+
+def _undone(day: dt.date, state: State, error: OptionsAgentError, seconds: float = 0.0) -> DayReport:
+    return DayReport(day, state, error.message, error.remedy or "", seconds=seconds, error=error)
 
 
 def _report(day: dt.date, receipts: dict[str, Receipt], unchanged: bool, seconds: float) -> DayReport:
