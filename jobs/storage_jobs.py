@@ -14,13 +14,20 @@ _TAGS = {"dagster/max_retries": "2", "dagster/max_runtime": "7200", "dagster/ret
 )
 def compact_raw_days(context: dg.OpExecutionContext, desk: Desk) -> None:
     """Compact what is complete and ship it. Some 0.4 s a day of hourly chains, nothing where nothing is new."""
+    from options_agent.errors import DataError
     from options_agent.lake.retention import archive_compacted, compact_days
     from options_agent.lake.store import underlyings
 
     lake, archive, today = desk.lake(), desk.archive(), dt.datetime.now(dt.UTC).date()
-    names = underlyings(lake, "raw")
-    made = [record for underlying in names for record in compact_days(lake, underlying, today)]
-    shipped = [receipt for underlying in names for receipt in archive_compacted(lake, archive, underlying)]
+    made, shipped, damaged = [], [], []
+    for underlying in underlyings(lake, "raw"):
+        try:
+            made += compact_days(lake, underlying, today)
+        except DataError as error:  # of one day; all others are done
+            damaged.append(error)
+        shipped += archive_compacted(lake, archive, underlying)
+    if damaged:
+        raise dg.Failure(f"a raw day could not be compacted: {damaged[0]}", allow_retries=False)
     rows, size = sum(record.rows for record in made), sum(record.bytes for record in made)
     context.add_output_metadata({"days": len(made), "rows": rows, "bytes": size, "days_archived": len(shipped)})
 

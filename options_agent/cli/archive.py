@@ -34,6 +34,7 @@ def run(underlying: UnderlyingOption = None, start: StartOption = None, end: End
     """Ship every judged day that the archive does not have as it is now. Safe to stop and to repeat."""
     from rich.progress import track
 
+    from options_agent.errors import DataError
     from options_agent.lake.archive import archive_day, open_archive
     from options_agent.lake.store import days, open_lake, underlyings
     from options_agent.settings import load_settings
@@ -46,13 +47,21 @@ def run(underlying: UnderlyingOption = None, start: StartOption = None, end: End
         for day in days(lake, "clean", name)
         if (start is None or day >= start.date()) and (end is None or day <= end.date())
     ]
-    receipts = [archive_day(lake, archive, name, day) for name, day in track(wanted, "archiving", transient=True)]
+    receipts, torn = [], []
+    for name, day in track(wanted, "archiving", transient=True):
+        try:
+            receipts.append(archive_day(lake, archive, name, day))
+        except DataError as error:  # of this day only; a store that fails, fails for all
+            torn.append(error)
     table = _table(f"Archive {archive.files.url}", "underlying", "days", "objects", "rows", "bytes", "bytes per row")
     for name in sorted({receipt.underlying for receipt in receipts}):
         own = [receipt.counts for receipt in receipts if receipt.underlying == name]
         files, rows, raw, size = (sum(counts[key] for counts in own) for key in ("files", "rows", "raw_rows", "bytes"))
         table.add_row(name, f"{len(own):,}", f"{files:,}", f"{rows:,}", f"{size:,}", f"{size / (rows + raw):.1f}" if rows else "-")
-    _print(table if receipts else f"Nothing to archive: {lake.files.url} holds no judged day in that range.")
+    _print(table if receipts or torn else f"Nothing to archive: {lake.files.url} holds no judged day in that range.")
+    if torn:
+        _print(f"{len(torn)} days were not archived; the first:")
+        raise torn[0]
 
 
 @app.command()

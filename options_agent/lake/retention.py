@@ -66,16 +66,22 @@ def compact_days(lake: Lake, underlying: str, before: dt.date, told: Callable[[s
     """Compact every raw day earlier than `before` that still has small files; days that have none cost a look at the listing.
 
     Raises:
-        DataError: a small file is damaged; it is named, and nothing of its day is removed.
+        DataError: a small file is damaged; it is named, and nothing of its day is removed. The other days were compacted before.
         StorageError: the lake cannot be read or written.
     """
     found = lake.files.find(layout.underlying_folder("raw", underlying))
     wanted = sorted({day for path in found if layout.is_snapshot(path) and (day := layout.day_of(path)) and day < before})
-    made = []
+    made: list[FileRecord] = []
+    damaged: DataError | None = None
     for day in wanted:
-        made.append(compact_raw_day(lake, underlying, day))
+        try:
+            made.append(compact_raw_day(lake, underlying, day))
+        except DataError as error:
+            damaged = damaged or error
         if told is not None:
             told(underlying, day)
+    if damaged is not None:
+        raise damaged
     return made
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 
@@ -12,7 +13,7 @@ from options_agent.lake.archive import open_archive
 from options_agent.lake.files import sha256_of
 from options_agent.lake.store import Lake, open_lake, write_day
 from options_agent.settings import load_settings
-from tests.chains import DAY, as_clean, as_quarantined, chain
+from tests.chains import DAY, NOON, as_clean, as_quarantined, chain
 
 
 @pytest.fixture
@@ -33,6 +34,18 @@ def test_run_ships_and_list_shows(lake: Lake) -> None:
     assert re.search(r"BTC\s+│ 2026-01-31 │ 1 ", ran("list").output)
     assert "Nothing to archive" in ran("run", "--underlying", "ETH").output
     assert "Nothing to archive" in ran("run", "--start", "2026-02-01").output
+
+
+def test_a_torn_day_leaves_the_others_be(lake: Lake) -> None:
+    later = DAY + dt.timedelta(days=1)
+    write_day(lake, "clean", "BTC", later, as_clean(chain(NOON + dt.timedelta(days=1))))
+    torn = next(path for path in lake.files.find("clean") if f"{DAY}" in path)
+    lake.files.write(torn, lake.files.read(torn)[:-9])
+    result = ran("run")
+    assert isinstance(result.exception, DataError)
+    assert torn in str(result.exception.place)
+    assert "1 days were not archived" in result.output
+    assert re.search(rf"BTC\s+│ {later} │ 1 ", ran("list").output)
 
 
 def test_restore_prints_both_hashes_of_every_file_and_repairs_the_lake(lake: Lake) -> None:

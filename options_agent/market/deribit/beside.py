@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from options_agent.errors import ExchangeError
 from options_agent.lake import layout
 from options_agent.lake.encoding import from_bytes
+from options_agent.lake.shape import as_stored
 from options_agent.lake.store import write_series
 from options_agent.market.deribit.history import delivery_table, dvol_table, funding_table, price_table
 from options_agent.market.deribit.replies import RefusalError, as_documented
@@ -122,7 +123,8 @@ class Beside:
         data = self.lake.files.read_or_none(path)
         if data is None:
             return SERIES[name].empty_table()
-        return pa.Table.from_arrays(from_bytes(data, place=self.lake.files.place(path)).columns, schema=SERIES[name])
+        place = self.lake.files.place(path)
+        return as_stored(from_bytes(data, place=place), SERIES[name], place)
 
 
 def _keys(rows: pa.Table) -> list[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ import pytest
 
 from options_agent.errors import DataError, SettingsError
 from options_agent.lake.archive import Archive, archive_day, restore_day, verify
-from options_agent.lake.compaction import compact_raw_day
+from options_agent.lake.compaction import compact_raw_day, is_compacted
 from options_agent.lake.files import sha256_of
 from options_agent.lake.manifest import read_manifest, versions
 from options_agent.lake.raw import snapshot_files, write_snapshot
@@ -301,3 +301,14 @@ def test_what_is_harvested_into_a_retained_day_counts_as_here(local_lake: Lake, 
     assert retained_days(local_lake, "BTC") == {}
     (outcome,) = retain(local_lake, archive, RAW_ONLY, TODAY, apply=True)
     assert (outcome.verdict, "12 raw rows" in outcome.why) == ("refused", True), "it was never judged"
+
+
+def test_a_damaged_snapshot_keeps_no_other_day_from_being_compacted(local_lake: Lake) -> None:
+    filled(local_lake, days=3)
+    torn = next(path for path in local_lake.files.find("raw") if f"day={DAY}" in path)
+    local_lake.files.write(torn, local_lake.files.read(torn)[:-7])
+    with pytest.raises(DataError) as refused:
+        compact_days(local_lake, "BTC", TODAY)
+    assert torn in str(refused.value.place)
+    assert [is_compacted(local_lake, "BTC", DAY + dt.timedelta(days=n)) for n in (1, 2)] == [True, True]
+    assert local_lake.files.size(torn) is not None
