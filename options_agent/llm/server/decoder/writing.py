@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,7 +27,10 @@ from options_agent.llm.server.decoder.tokens import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from threadpoolctl import ThreadpoolController
 
     from options_agent.llm.server.decoder.network import Floats, Reader
     from options_agent.llm.server.examples import Example
@@ -46,15 +50,17 @@ class Decoder:
 
     def decide(self, prompt: str, actions: Sequence[str] = ()) -> tuple[str, str]:
         """One of the actions (those it was taught, where none is named) and the reason; the same each time."""
-        reader = start_reading(self.shape, self.arrays, self.vocabulary.prompt(prompt))
-        odds = self._odds(reader, actions)
-        action = max(odds, key=lambda a: odds[a])
-        reader.read(as_line([ACT, *self.vocabulary.spell(action), WHY]))
-        return action, self._reason(reader)
+        with _one_thread():
+            reader = start_reading(self.shape, self.arrays, self.vocabulary.prompt(prompt))
+            odds = self._odds(reader, actions)
+            action = max(odds, key=lambda a: odds[a])
+            reader.read(as_line([ACT, *self.vocabulary.spell(action), WHY]))
+            return action, self._reason(reader)
 
     def odds(self, prompt: str, actions: Sequence[str] = ()) -> dict[str, float]:
         """Probability of each allowed action, among those."""
-        return self._odds(start_reading(self.shape, self.arrays, self.vocabulary.prompt(prompt)), actions)
+        with _one_thread():
+            return self._odds(start_reading(self.shape, self.arrays, self.vocabulary.prompt(prompt)), actions)
 
     def _odds(self, reader: Reader, actions: Sequence[str]) -> dict[str, float]:
         asked = reader.fork()
@@ -84,6 +90,18 @@ class Decoder:
             text += self.vocabulary.text(token, value)
             reader.read(as_line([token], [value]))
         return text.strip()
+
+
+@lru_cache
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """On matrices this small the threads of a linear algebra library wait for each other: 100 ms of CPU for an answer instead of 14."""
+    return _libraries().limit(limits=1, user_api="blas")  # type: ignore[no-any-return]
 
 
 def measures(decoder: Decoder, examples: Sequence[Example], name: str) -> dict[str, float]:
