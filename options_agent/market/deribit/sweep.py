@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _LOOK_EVERY: Final = 0.5
 #: And not oftener than this in wall seconds, however fast the market's time goes.
 _LEAST_WALL: Final = 0.05
+#: Looks without one more contract after which nearly all are taken for all that will come.
+_QUIET_LOOKS: Final = 3
 #: Tickers asked for at once over HTTP.
 _AT_ONCE: Final = 8
 
@@ -117,9 +119,12 @@ class Sweeper:
         if self.settings.deribit.transport == "http":
             return False
         patience = deadline - dt.timedelta(seconds=self.settings.deribit.sweep_seconds / 2)
+        left, looks = -1, 0
         while self.clock.now() < patience and (not self.link.up.is_set() or self.chain.stale(underlying, at, since)):
-            if self.link.up.is_set() and self.chain.stale(underlying, at, since) < len(self.chain.expected(underlying, at)) // 20:
-                break  # nearly all are there: the summary tells of the rest
+            former, left = left, self.chain.stale(underlying, at, since)
+            looks = looks + 1 if left == former else 0
+            if self.link.up.is_set() and looks >= _QUIET_LOOKS and left < len(self.chain.expected(underlying, at)) // 20:
+                break  # nearly all are there and no more are coming: the summary tells of the rest, without sizes and greeks
             await self.clock.sleep(max(_LOOK_EVERY, _LEAST_WALL * self.clock.speed))
         return self.link.up.is_set()
 
