@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from options_agent.contracts import tick_at
 from options_agent.errors import SettingsError
 from options_agent.quality.chain import MICROSECONDS, Bools, Chain, Floats, Ints, chain_of
+from options_agent.quality.row_checks import mark_tolerance
 from options_agent.quotes import QUOTE_SCHEMA
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _mark_band(chain: Chain, at: Ints, random: np.random.Generator, settings: Qu
 
 def _mark_model(chain: Chain, at: Ints, random: np.random.Generator, settings: QualitySettings) -> Change:
     mark, coin = chain.number("mark")[at], chain.coin[at]
-    push = random.uniform(1.5, 6.0, len(at)) * (settings.mark_model_coin + settings.mark_model_forward) / coin
+    push = random.uniform(2.0, 6.0, len(at)) * mark_tolerance(chain, settings, at) / coin
     return {"mark": np.where((mark > push) & (random.random(len(at)) < 0.5), mark - push, mark + push), "ask": _nulls(at)}
 
 
@@ -249,7 +250,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("off_tick", "the ask 0.1 to 0.9 ticks up", lambda c: _has("ask")(c) & ~c.is_linear, _off_tick),
         Kind("absurd_iv", "mark IV in percent, or 0", _has("mark_iv"), _absurd_iv),
         Kind("mark_band", "the mark's decimal point moved by one, quoted marks of 0.005 coin and more", _two_sided_and_dear, _mark_band),
-        Kind("mark_model", "the mark 1.5 to 6 times the tolerance off, no ask", _has("mark", "mark_iv", "forward"), _mark_model),
+        Kind("mark_model", "the mark 2 to 6 times its tolerance off, no ask", _has("mark", "mark_iv", "forward"), _mark_model),
         Kind("duplicate", "the row twice, with another open interest", _any, _duplicate),
         Kind("time_backwards", "the time of the snapshot before: a frozen feed", _was_there_before, _time_backwards),
         Kind(

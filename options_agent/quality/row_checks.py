@@ -159,7 +159,7 @@ def mark_model(chain: Chain, settings: QualitySettings, believed: Bools) -> Find
     A source may know mark and forward at different moments: what a move of the forward by `mark_model_forward` does to the price
     in coin, |delta - price| times that move, is allowed on top of `mark_model_coin`.
     """
-    from options_agent.pricing.black76 import greeks, price_coin
+    from options_agent.pricing.black76 import price_coin
 
     model = price_coin(chain.number("forward"), chain.number("strike"), chain.years, chain.number("mark_iv"), chain.is_call)
     mark = chain.number("mark") * chain.coin if chain.is_linear.any() else chain.number("mark")
@@ -167,10 +167,17 @@ def mark_model(chain: Chain, settings: QualitySettings, believed: Bools) -> Find
     rows = off > settings.mark_model_coin
     at = np.flatnonzero(rows)
     if len(at):
-        forward, strike, iv = (chain.number(name)[at] for name in ("forward", "strike", "mark_iv"))
-        delta = greeks(forward, strike, chain.years[at], iv, chain.is_call[at])[1]
-        rows[at] = off[at] > settings.mark_model_coin + settings.mark_model_forward * np.abs(delta - model[at])
+        rows[at] = off[at] > mark_tolerance(chain, settings, at)
     return Finding(rows, lambda at: off[at])
+
+
+def mark_tolerance(chain: Chain, settings: QualitySettings, at: Ints) -> Floats:
+    """How far the marks of these rows may lie from Black-76 at their own forward and IV, coin (see `mark_model`)."""
+    from options_agent.pricing.black76 import greeks
+
+    forward, strike, iv = (chain.number(name)[at] for name in ("forward", "strike", "mark_iv"))
+    price, delta, *_ = greeks(forward, strike, chain.years[at], iv, chain.is_call[at])
+    return settings.mark_model_coin + settings.mark_model_forward * np.abs(delta - price)
 
 
 def _flagged(chain: Chain, settings: QualitySettings, bit: int) -> Bools:
