@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: What is promised: of studies without an edge, at most this share discovers.
+#: What is aimed at: of studies without an edge, at most this share discovers; kept for several structures, not by TPE about one strangle.
 LEVEL: Final = 0.05
 #: The p that is asked for. Resampled days of sold options say too little of the crashes that were not there: who asks for `LEVEL` is wrong
 #: in 8 to 10 % of searches about one short strangle on a fair market (docs/false-discovery.md).
