@@ -154,6 +154,8 @@ def clean_range(lake: Lake, underlying: str) -> tuple[dt.date, dt.date]:
     found = days(lake, "clean", underlying)
     if not found:
         raise DataError(
-            f"the lake has no clean quotes of {underlying}", place=lake.root, remedy="harvest first: `options-agent run` or `import`"
+            f"the lake has no clean quotes of {underlying}",
+            place=lake.root,
+            remedy="`options-agent run` (with --data PATH: of your own files) brings quotes in and judges them",
         )
     return found[0], found[-1]

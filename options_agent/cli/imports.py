@@ -73,6 +73,10 @@ def import_command(
 
         imported = import_recorded(source, open_lake(settings), tell)
     _show_imported(console, imported, f"{settings.lake_url} ({settings.network})")
+    console.print(
+        f"Raw so far: `options-agent run --data {path}` judges, archives and backtests these days; or `clean_quotes` in Dagster.",
+        soft_wrap=True,
+    )
 
 
 def _files_table(source: RecordedSource) -> Table:

@@ -85,7 +85,8 @@ def _schema(*, clean: bool, values: bool) -> pandera.DataFrameSchema:
         )
         for field in _fields(clean=clean)
     }
-    return pandera.DataFrameSchema(columns, strict=True, ordered=True, name="clean_quotes" if clean else "quotes")
+    made: pandera.DataFrameSchema = pandera.DataFrameSchema(columns, strict=True, ordered=True, name="clean_quotes" if clean else "quotes")
+    return made
 
 
 def _pandera() -> Any:
