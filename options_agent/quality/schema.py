@@ -78,14 +78,14 @@ def _structure(*, clean: bool) -> pandera.DataFrameSchema:
 
 
 def _schema(*, clean: bool, values: bool) -> pandera.DataFrameSchema:
-    pandera = _pandera()
+    library = _pandera()
     columns = {
-        field.name: pandera.Column(
+        field.name: library.Column(
             _polars_type(field), nullable=field.nullable if values else True, checks=_checks(field) if values else []
         )
         for field in _fields(clean=clean)
     }
-    made: pandera.DataFrameSchema = pandera.DataFrameSchema(columns, strict=True, ordered=True, name="clean_quotes" if clean else "quotes")
+    made: pandera.DataFrameSchema = library.DataFrameSchema(columns, strict=True, ordered=True, name="clean_quotes" if clean else "quotes")
     return made
 
 
@@ -116,11 +116,11 @@ def _fields(*, clean: bool) -> tuple[Field, ...]:
 
 
 def _checks(field: Field) -> list[Any]:
-    pandera = _pandera()
+    check = _pandera().Check
     if field.name in CHOICES:
-        return [pandera.Check.isin(list(CHOICES[field.name]))]
+        return [check.isin(list(CHOICES[field.name]))]
     if field.name in ABOVE_ZERO:
-        return [pandera.Check.gt(0.0)]
+        return [check.gt(0.0)]
     return []
 
 
