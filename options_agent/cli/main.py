@@ -5,50 +5,18 @@ from __future__ import annotations
 import datetime as dt  # noqa: TC003 - typer reads the annotations
 import os
 import sys
+from importlib import import_module
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from options_agent.cli import (
-    ab,
-    alerts,
-    archive,
-    attribute,
-    backfill,
-    compare,
-    evaluate,
-    exchange,
-    fees,
-    harvest,
-    history,
-    imports,
-    joint,
-    judge,
-    model,
-    prompts,
-    quality,
-    spend,
-    strategies,
-    study,
-    sweep,
-    train,
-)
 from options_agent.errors import OptionsAgentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DAY = ["%Y-%m-%d"]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    help="A research and trading desk for crypto options: harvest, judge, archive, backtest, explain by regime.\n\n"
-    "Start with `options-agent run`; it needs no account and no network.",
-    epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
-)
 
 
 def run(
@@ -103,52 +71,76 @@ def doctor() -> None:
     raise typer.Exit(examine())
 
 
-#: What `options-agent --help` shows, in the order of a quote's way; a Typer is a group of commands.
-COMMANDS: Final[dict[str, dict[str, Callable[..., None] | typer.Typer]]] = {
+#: What `options-agent --help` shows: functions and groups of commands, as module:name below options_agent.cli where not of this module.
+COMMANDS: Final[dict[str, dict[str, str | Callable[..., None]]]] = {
     "Start": {"run": run, "doctor": doctor},
     "Data": {
-        "harvest": harvest.harvest_command,
-        "exchange": exchange.app,
-        "import": imports.import_command,
-        "backfill": backfill.backfill_command,
-        "history": history.history_command,
-        "agreement": backfill.agreement_command,
-        "judge": judge.judge_command,
-        "quality": quality.quality_command,
-        "archive": archive.app,
-        "alerts": alerts.app,
+        "harvest": "harvest:harvest_command",
+        "exchange": "exchange:app",
+        "import": "imports:import_command",
+        "backfill": "backfill:backfill_command",
+        "history": "history:history_command",
+        "agreement": "backfill:agreement_command",
+        "judge": "judge:judge_command",
+        "quality": "quality:quality_command",
+        "archive": "archive:app",
+        "alerts": "alerts:app",
     },
     "Backtests": {
-        "strategies": strategies.app,
+        "strategies": "strategies:app",
         "backtest": backtest,
-        "sweep": sweep.sweep_command,
+        "sweep": "sweep:sweep_command",
         "report": report,
-        "compare": compare.compare_command,
-        "joint": joint.joint_command,
-        "attribute": attribute.attribute_command,
-        "fees": fees.fees_command,
+        "compare": "compare:compare_command",
+        "joint": "joint:joint_command",
+        "attribute": "attribute:attribute_command",
+        "fees": "fees:fees_command",
     },
-    "Research": {"study": study.app, "ab": ab.app},
+    "Research": {"study": "study:app", "ab": "ab:app"},
     "Language models": {
-        "train": train.train_command,
-        "evaluate": evaluate.evaluate_command,
-        "prompts": prompts.app,
-        "spend": spend.spend_command,
-        "model": model.app,
+        "train": "train:train_command",
+        "evaluate": "evaluate:evaluate_command",
+        "prompts": "prompts:app",
+        "spend": "spend:spend_command",
+        "model": "model:app",
     },
 }
-for _panel, _commands in COMMANDS.items():
-    for _name, _command in _commands.items():
-        if isinstance(_command, typer.Typer):
-            app.add_typer(_command, name=_name, rich_help_panel=_panel)
-        else:
-            app.command(name=_name, rich_help_panel=_panel)(_command)
+
+
+def application(asked: str = "") -> typer.Typer:
+    """The program with the command asked for, or with all of them where it is none: building thirty takes longer than many a command."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        help="A research and trading desk for crypto options: harvest, judge, archive, backtest, explain by regime.\n\n"
+        "Start with `options-agent run`; it needs no account and no network.",
+        epilog="Settings come from the environment and .env (variables OPTIONS_AGENT_...); `options-agent doctor` shows them.",
+    )
+    app.callback()(lambda: None)  # one command alone would be the whole program
+    known = any(asked in commands for commands in COMMANDS.values())
+    for panel, commands in COMMANDS.items():
+        for name, where in commands.items():
+            if known and name != asked:
+                continue
+            command = _found(where) if isinstance(where, str) else where
+            if isinstance(command, typer.Typer):
+                app.add_typer(command, name=name, rich_help_panel=panel)
+            else:
+                app.command(name=name, rich_help_panel=panel)(command)
+    return app
+
+
+def _found(where: str) -> Callable[..., None] | typer.Typer:
+    module, _, name = where.partition(":")
+    found: Callable[..., None] | typer.Typer = getattr(import_module(f"options_agent.cli.{module}"), name)
+    return found
 
 
 def main() -> None:
     """Entry of the console script: an error of ours is a sentence and a remedy, not a traceback."""
     try:
-        app()
+        application(sys.argv[1] if len(sys.argv) > 1 else "")()
     except OptionsAgentError as error:
         if os.environ.get("OPTIONS_AGENT_DEBUG"):
             raise

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.errors import ServiceError, SettingsError
 from options_agent.llm import registry
 from options_agent.llm.prompts import Message, Prompt, load_prompt, prompt_sha256
@@ -135,7 +135,7 @@ def test_the_terminal_lists_compares_and_promotes_past_the_gate_only(
     version = registry.version_of("decision", "challenger", settings).version
 
     def says(*arguments: str) -> str:
-        done = CliRunner().invoke(app, ["prompts", *arguments])
+        done = CliRunner().invoke(application(), ["prompts", *arguments])
         return done.output + (str(done.exception) if done.exception else "")
 
     assert "challenger" in says("list", "decision")

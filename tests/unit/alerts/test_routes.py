@@ -23,7 +23,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from typer.testing import CliRunner
 
 from options_agent.alerts import close_alert, open_alert, tick
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.settings import Settings, load_settings
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
@@ -201,15 +201,15 @@ def test_the_terminal_lists_checks_tests_and_silences(tmp_path: Path, hook: Hook
     terminal = CliRunner()
     settings = load_settings(_env_file=None)
     open_alert("gap/BTC/deribit", "no BTC", "", "warning", settings)
-    assert "gap/BTC/deribit" in terminal.invoke(app, ["alerts"]).output
-    checked = terminal.invoke(app, ["alerts", "check", "gap/ETH/x", "run/1"]).output
+    assert "gap/BTC/deribit" in terminal.invoke(application(), ["alerts"]).output
+    checked = terminal.invoke(application(), ["alerts", "check", "gap/ETH/x", "run/1"]).output
     assert "after 30 min to file" in checked
-    assert terminal.invoke(app, ["alerts", "test", "hook"]).exit_code == 0
+    assert terminal.invoke(application(), ["alerts", "test", "hook"]).exit_code == 0
     assert json.loads(hook.got[-1][1])["key"] == "test"
-    assert terminal.invoke(app, ["alerts", "silence", "gap/*", "--for", "2h"]).exit_code == 0
-    assert "silenced until" in terminal.invoke(app, ["alerts"]).output
+    assert terminal.invoke(application(), ["alerts", "silence", "gap/*", "--for", "2h"]).exit_code == 0
+    assert "silenced until" in terminal.invoke(application(), ["alerts"]).output
     before = len(hook.got)
     open_alert("gap/ETH/deribit", "no ETH", "", "failure", settings)
     assert len(hook.got) == before
     close_alert("gap/BTC/deribit", "back", "", settings)
-    assert "no BTC" in terminal.invoke(app, ["alerts", "--history"]).output
+    assert "no BTC" in terminal.invoke(application(), ["alerts", "--history"]).output

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from options_agent.backtest.diff import DIFF_SCHEMA, compare_runs
 from options_agent.backtest.saved_runs import find_runs
 from options_agent.cli.compare import show
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.errors import DataError
 from options_agent.settings import load_settings
 from options_agent.strategies.catalogue import CATALOGUE
@@ -50,7 +50,7 @@ def hashes(reports: list[Path]) -> list[str]:
 
 
 def test_runs_by_hash_are_shown_with_how_many_were_looked_at(reports: list[Path]) -> None:
-    result = CliRunner().invoke(app, ["compare", *hashes(reports[:2])])
+    result = CliRunner().invoke(application(), ["compare", *hashes(reports[:2])])
     assert result.exit_code == 0, result.output
     for words in (
         "Setting crossing: A 1; B 0.5.",
@@ -66,7 +66,7 @@ def test_runs_by_hash_are_shown_with_how_many_were_looked_at(reports: list[Path]
 
 def test_json_on_standard_output_is_alone_there(reports: list[Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    result = CliRunner().invoke(app, ["compare", *hashes(reports[:2]), "--json", "-", "--html", str(page)])
+    result = CliRunner().invoke(application(), ["compare", *hashes(reports[:2]), "--json", "-", "--html", str(page)])
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     jsonschema.validate(document, DIFF_SCHEMA)
@@ -78,7 +78,7 @@ def test_json_on_standard_output_is_alone_there(reports: list[Path], tmp_path: P
 def test_json_and_page_as_files_are_the_same_bytes_each_time(reports: list[Path], tmp_path: Path) -> None:
     for name in ("a", "b"):
         result = CliRunner().invoke(
-            app,
+            application(),
             [
                 "compare",
                 str(reports[0]),
@@ -97,7 +97,7 @@ def test_json_and_page_as_files_are_the_same_bytes_each_time(reports: list[Path]
 
 
 def test_another_base(reports: list[Path]) -> None:
-    result = CliRunner().invoke(app, ["compare", *hashes(reports[:2]), "--base", hashes(reports)[2]])
+    result = CliRunner().invoke(application(), ["compare", *hashes(reports[:2]), "--base", hashes(reports)[2]])
     assert "A short_strangle BTC" in result.output
     assert "C against A" in result.output
 
@@ -114,7 +114,7 @@ def test_the_text_fits_a_hundred_columns(reports: list[Path], chosen: tuple[int,
 
 @pytest.mark.parametrize("arguments", [[], ["abc"]], ids=["none", "unknown"])
 def test_runs_that_are_not_there(reports: list[Path], arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, ["compare", *arguments])
+    result = CliRunner().invoke(application(), ["compare", *arguments])
     assert result.exit_code != 0
     if arguments:
         assert isinstance(result.exception, DataError)
@@ -123,7 +123,7 @@ def test_runs_that_are_not_there(reports: list[Path], arguments: list[str]) -> N
 
 def test_one_run_twice_is_refused_in_words(reports: list[Path]) -> None:
     one = hashes(reports)[0]
-    result = CliRunner().invoke(app, ["compare", one, one])
+    result = CliRunner().invoke(application(), ["compare", one, one])
     assert isinstance(result.exception, DataError)
     assert "given twice" in str(result.exception)
     assert "give two runs that differ" in str(result.exception.remedy)
@@ -131,5 +131,5 @@ def test_one_run_twice_is_refused_in_words(reports: list[Path]) -> None:
 
 def test_a_home_without_reports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTIONS_AGENT_HOME", str(tmp_path))
-    result = CliRunner().invoke(app, ["compare", "abc", "abd"])
+    result = CliRunner().invoke(application(), ["compare", "abc", "abd"])
     assert isinstance(result.exception, DataError)

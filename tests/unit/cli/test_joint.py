@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from options_agent.backtest.joint import joint_book
 from options_agent.backtest.saved_runs import find_runs
 from options_agent.cli.joint import show
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.errors import DataError
 from options_agent.settings import load_settings
 from options_agent.strategies.catalogue import CATALOGUE
@@ -41,7 +41,7 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_joint_book_is_shown_with_its_risk_and_correlations(runs: list[str], tmp_path: Path) -> None:
     path = tmp_path / "book.json"
-    result = CliRunner().invoke(app, ["joint", *runs, "--weights", "0.25,0.75", "--rebalance", "daily", "--json", str(path)])
+    result = CliRunner().invoke(application(), ["joint", *runs, "--weights", "0.25,0.75", "--rebalance", "daily", "--json", str(path)])
     assert result.exit_code == 0, result.output
     for words in ("Joint book", "rebalanced daily", "25.0 %", "75.0 %", "Diversification ratio", "return_usd", "overall", "BTC unknown"):
         assert words in result.output
@@ -51,18 +51,18 @@ def test_a_joint_book_is_shown_with_its_risk_and_correlations(runs: list[str], t
 
 
 def test_json_alone_on_standard_output(runs: list[str]) -> None:
-    result = CliRunner().invoke(app, ["joint", *runs, "--json", "-"])
+    result = CliRunner().invoke(application(), ["joint", *runs, "--json", "-"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["weights"] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("words", [["--weights", "a,b"], ["--rebalance", "weekly"]], ids=["weights", "rebalance"])
 def test_options_that_are_none_are_refused(runs: list[str], words: list[str]) -> None:
-    assert CliRunner().invoke(app, ["joint", *runs, *words]).exit_code == 2
+    assert CliRunner().invoke(application(), ["joint", *runs, *words]).exit_code == 2
 
 
 def test_a_run_alone_is_an_error_in_words(runs: list[str]) -> None:
-    assert isinstance(CliRunner().invoke(app, ["joint", runs[0], runs[0]]).exception, DataError)
+    assert isinstance(CliRunner().invoke(application(), ["joint", runs[0], runs[0]]).exception, DataError)
 
 
 def test_it_fits_a_hundred_columns(runs: list[str]) -> None:
@@ -73,19 +73,19 @@ def test_it_fits_a_hundred_columns(runs: list[str]) -> None:
 
 
 def test_metrics_are_shown_by_regime_with_their_samples(runs: list[str]) -> None:
-    result = CliRunner().invoke(app, ["report", runs[0], "--regimes", "sharpe", "win_rate"], env={"COLUMNS": "100"})
+    result = CliRunner().invoke(application(), ["report", runs[0], "--regimes", "sharpe", "win_rate"], env={"COLUMNS": "100"})
     assert result.exit_code == 0, result.output
     for words in ("unknown", "sharpe_coin", "sharpe_usd", "win_rate", " t)", " d)", "Dim and in brackets:"):
         assert words in result.output
     assert "profit_factor" not in result.output
-    whole = CliRunner().invoke(app, ["report", "--regimes", runs[0]], env={"COLUMNS": "100"})
+    whole = CliRunner().invoke(application(), ["report", "--regimes", runs[0]], env={"COLUMNS": "100"})
     assert whole.exit_code == 0, whole.output
     assert "profit_factor" in whole.output
 
 
 def test_what_cannot_be_shown_by_regime_is_said(runs: list[str]) -> None:
-    assert CliRunner().invoke(app, ["report", "--regimes"]).exit_code == 2
-    assert CliRunner().invoke(app, ["report", runs[0], "sharpe"]).exit_code == 2
-    wrong = CliRunner().invoke(app, ["report", runs[0], "--regimes", "sharp"])
+    assert CliRunner().invoke(application(), ["report", "--regimes"]).exit_code == 2
+    assert CliRunner().invoke(application(), ["report", runs[0], "sharpe"]).exit_code == 2
+    wrong = CliRunner().invoke(application(), ["report", runs[0], "--regimes", "sharp"])
     assert isinstance(wrong.exception, DataError)
     assert "sharp" in str(wrong.exception)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from options_agent.cli.doctor import own_strategies
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.errors import DataError, SettingsError
 from options_agent.strategies.catalogue import CATALOGUE
 from options_agent.strategies.files import strategy_from_file, strategy_to_toml
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def said(*arguments: str) -> str:
-    result = CliRunner().invoke(app, ["strategies", *arguments])
+    result = CliRunner().invoke(application(), ["strategies", *arguments])
     assert result.exit_code == 0, result.exception
     return result.output
 
@@ -69,15 +69,16 @@ def test_what_is_shown_is_a_file_to_start_from(name: str, tmp_path: Path) -> Non
 def test_a_file_is_judged(tmp_path: Path) -> None:
     path = written(tmp_path, SMALL)
     assert "sell 1 0.3-delta call" in said("check", str(path)).replace("\n", " ")
-    assert CliRunner().invoke(app, ["strategies", "show", str(path)]).exit_code == 0
+    assert CliRunner().invoke(application(), ["strategies", "show", str(path)]).exit_code == 0
     written(tmp_path, SMALL.replace("dte_min = 1", "dte_min = 9"))
-    assert isinstance(CliRunner().invoke(app, ["strategies", "check", str(path)]).exception, SettingsError)
+    assert isinstance(CliRunner().invoke(application(), ["strategies", "check", str(path)]).exception, SettingsError)
 
 
 def test_a_backtest_takes_a_name_or_a_file_and_refuses_an_unknown_one(own: Path) -> None:
     for known in ("mine", str(own / "mine.toml"), "covered_call"):
-        assert isinstance(CliRunner().invoke(app, ["backtest", known]).exception, DataError), "the lake is empty, the strategy is known"
-    assert isinstance(CliRunner().invoke(app, ["backtest", "mine2"]).exception, SettingsError)
+        played = CliRunner().invoke(application(), ["backtest", known])
+        assert isinstance(played.exception, DataError), "the lake is empty, the strategy is known"
+    assert isinstance(CliRunner().invoke(application(), ["backtest", "mine2"]).exception, SettingsError)
 
 
 def test_doctor_names_files_that_are_not_sound(own: Path, settings: Settings) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from options_agent.cli.main import app
+from options_agent.cli.main import application
 from options_agent.errors import DataError, SettingsError
 from options_agent.research.studies import declaration
 from options_agent.research.studies.declaration import folder_of
@@ -36,7 +36,7 @@ def _at_home(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def call(*words: str) -> Result:
-    return CliRunner().invoke(app, ["study", *words])
+    return CliRunner().invoke(application(), ["study", *words])
 
 
 def said(*words: str) -> str:

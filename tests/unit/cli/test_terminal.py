@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from options_agent.cli.main import app
+from options_agent.cli.main import COMMANDS, application
 from options_agent.cli.summary import data_table, metrics_table, overview_table, strategy_table
 from options_agent.cli.watch import Watch
 from options_agent.lake.receipts import Receipt, write_receipt
@@ -20,7 +20,7 @@ from options_agent.progress import PROGRESS_VARIABLE, report_progress
 from options_agent.settings import Settings
 from tests.conftest import REPOSITORY
 
-COMMANDS = ("run", "import", "backtest", "report", "doctor", "archive")
+NAMES = [name for commands in COMMANDS.values() for name in commands]
 
 
 def _tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -29,21 +29,28 @@ def _tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
-    result = CliRunner().invoke(app, ["--help"])
+    result = CliRunner().invoke(application(), ["--help"])
     assert result.exit_code == 0
-    for name in COMMANDS:
-        assert name in result.output
+    for name in NAMES:
+        assert f"│ {name} " in result.output
     heavy = "numba", "pandas", "polars", "mlflow", "sklearn", "dagster", "pyarrow", "numpy"
-    probe = f"import sys, options_agent.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    probe = f"import sys; from options_agent.cli.main import application; application(); print([m for m in {heavy!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", probe], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "archive restore"])
+@pytest.mark.parametrize("command", [*NAMES, "archive restore"])
 def test_every_command_explains_itself(command: str) -> None:
-    result = CliRunner().invoke(app, [*command.split(), "--help"])
-    assert result.exit_code == 0
-    assert "Usage" in result.output
+    alone = CliRunner().invoke(application(command.split(maxsplit=1)[0]), [*command.split(), "--help"])
+    assert alone.exit_code == 0
+    assert f" {command} " in alone.output
+    assert alone.output == CliRunner().invoke(application(), [*command.split(), "--help"]).output
+
+
+def test_an_unknown_command_is_said_and_the_one_it_may_have_been() -> None:
+    done = _tool("backtst")
+    assert done.returncode == 2
+    assert "No such command 'backtst'. Did you mean 'backtest'?" in done.stderr
 
 
 def test_an_error_of_ours_is_a_sentence_and_a_remedy_not_a_traceback(tmp_path: Path) -> None:
@@ -207,9 +214,9 @@ def test_progress_is_plain_lines_where_it_is_piped(tmp_path: Path, monkeypatch: 
 
 def test_where_there_is_no_report_the_network_that_has_some_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPTIONS_AGENT_HOME", str(tmp_path))
-    assert "mainnet" not in CliRunner().invoke(app, ["report"]).stdout
+    assert "mainnet" not in CliRunner().invoke(application(), ["report"]).stdout
     folder = tmp_path / "reports" / "mainnet"
     folder.mkdir(parents=True)
     (folder / "covered_call-BTC-2026-01-01-2026-01-31-0123456789ab.json").write_text("{}")
-    said = CliRunner().invoke(app, ["report"]).stdout
+    said = CliRunner().invoke(application(), ["report"]).stdout
     assert "There are 1 of mainnet: OPTIONS_AGENT_NETWORK=mainnet OPTIONS_AGENT_SOURCE=recorded options-agent report" in said

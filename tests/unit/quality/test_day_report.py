@@ -174,14 +174,14 @@ def test_a_day_that_is_not_judged_says_so(tmp_path) -> None:
 
 
 def test_the_command_prints_the_verdict_and_where_the_page_lies(lake, settings, monkeypatch) -> None:
-    from options_agent.cli.main import app
+    from options_agent.cli.main import application
 
     for name, value in (("HOME", str(settings.home)), ("SOURCE", "deribit"), ("REGION", "eu1"), ("LIVE_INTERVAL_MINUTES", "60")):
         monkeypatch.setenv(f"OPTIONS_AGENT_{name}", value)
-    shown = CliRunner().invoke(app, ["quality", "2026-01-31", "-u", "BTC"])
+    shown = CliRunner().invoke(application(), ["quality", "2026-01-31", "-u", "BTC"])
     assert shown.exit_code == 0, shown.output
     assert "Missing: 2 snapshots in 1 gap, 1 expiry, 1 contract." in shown.output
     assert "maintenance" in shown.output
-    as_json = CliRunner().invoke(app, ["quality", "2026-01-31", "-u", "BTC", "--json"])
+    as_json = CliRunner().invoke(application(), ["quality", "2026-01-31", "-u", "BTC", "--json"])
     assert json.loads(as_json.output)[0]["gaps"]["missing"] == 2
     assert Path(report_path(settings, "BTC", DAY)).exists()
