@@ -91,7 +91,8 @@ def deflated(reports: Sequence[Mapping[str, Any]], currency: str = "coin") -> di
     """
     looks = [r["metrics"] for r in reports]
     known = [r for r in reports if daily_sharpe(r["metrics"], currency) is not None]
-    odds = ((r["run"], odds_above(r["metrics"], currency, len(reports), spread(looks, currency, r["metrics"]["days"]))) for r in known)
+    of_a_day = spread(looks, currency, 1.0)  # once: a folder of a year of nights holds ten thousand reports
+    odds = ((r["run"], odds_above(r["metrics"], currency, len(reports), of_a_day / r["metrics"]["days"])) for r in known)
     return {run: found for run, found in odds if found is not None}
 
 
