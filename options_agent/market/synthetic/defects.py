@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
+from options_agent.compiled import compiled
 from options_agent.market.synthetic.surface import round_up, uniform
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class InjectedDefect:
     kind: str
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def spoilt_kinds(seed: np.uint64, keys: NDArray[np.uint64], snapshot_us: NDArray[np.int64], rate: float, kinds: int) -> NDArray[np.int64]:
     """(rows,) index of the defect each row gets, -1 for none."""
     out = np.full(keys.size, -1, dtype=np.int64)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from options_agent.compiled import compiled
 from options_agent.pricing.black76 import greeks_scalar
 
 Floats = NDArray[np.float64]
@@ -24,7 +24,7 @@ FORGETS_LEVEL = 19.0  # per year: how fast that leaves for the long run
 RHO_MAX = 0.55  # eta (1 + rho) = 1.94 <= 2
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def at_the_money_variance(vol_now: float, vol_level: float, vol_long: float, years: float) -> float:
     """theta(T): total variance at the money, the integral of the expected variance over the next `years`.
 
@@ -37,7 +37,7 @@ def at_the_money_variance(vol_now: float, vol_level: float, vol_long: float, yea
     return float(long * years + (level - long) * later + (now - level) * soon)
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def total_variance(k: float, theta: float, rho: float) -> float:
     """SSVI total variance at log-moneyness k = ln(K/F)."""
     phi = ETA / (theta**GAMMA * (1.0 + theta) ** (1.0 - GAMMA))
@@ -45,7 +45,7 @@ def total_variance(k: float, theta: float, rho: float) -> float:
     return float(0.5 * theta * (1.0 + rho * z + math.sqrt((z + rho) ** 2 + 1.0 - rho * rho)))
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def uniform(seed: np.uint64, a: np.uint64, b: np.uint64, c: np.uint64) -> float:
     """A uniform in [0, 1) that is a function of its keys alone (splitmix64 finaliser over their mix)."""
     x = seed + np.uint64(0x9E3779B97F4A7C15) * (a + np.uint64(1))
@@ -56,13 +56,13 @@ def uniform(seed: np.uint64, a: np.uint64, b: np.uint64, c: np.uint64) -> float:
     return float(x >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def tick_of(price: float) -> float:
     """Inverse options: 0.0001 up to 0.005, 0.0005 above."""
     return 0.0005 if price > 0.005 else 0.0001
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def round_down(price: float) -> float:
     """To the tick below, on the decimal grid a double can name."""
     steps = float(math.floor(price * 10_000.0 + 1e-9))
@@ -71,7 +71,7 @@ def round_down(price: float) -> float:
     return steps / 10_000.0
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def round_up(price: float) -> float:
     """To the tick above."""
     steps = float(math.ceil(price * 10_000.0 - 1e-9))
@@ -80,7 +80,7 @@ def round_up(price: float) -> float:
     return steps / 10_000.0
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def quote_rows(
     seed: np.uint64,
     snapshot_us: int,
@@ -162,7 +162,7 @@ def quote_rows(
         out[i, 14] = lots(0.25 * interest * uniform(seed, key, hour, np.uint64(9)) ** 3, scale)
 
 
-@njit(cache=True)
+@compiled(keep=False)
 def lots(contracts: float, scale: float) -> float:
     """Rounded down to what can be traded: tenths of a bitcoin, whole ethers."""
     lot = 10.0 if scale <= 1.0 else 1.0
