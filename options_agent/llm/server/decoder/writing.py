@@ -41,12 +41,13 @@ _NEVER: Final = -np.inf
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A trained model: its arrays by name, its tokens, and the actions it was taught."""
+    """A trained model: its arrays by name, its tokens, the actions it was taught, and what the odds of each lack (`learning.leanings`)."""
 
     shape: Shape
     arrays: Mapping[str, Floats]
     vocabulary: Vocabulary
     actions: tuple[str, ...]
+    leaning: Mapping[str, float]
 
     def decide(self, prompt: str, actions: Sequence[str] = ()) -> tuple[str, str]:
         """One of the actions (those it was taught, where none is named) and the reason; the same each time."""
@@ -65,7 +66,7 @@ class Decoder:
     def _odds(self, reader: Reader, actions: Sequence[str]) -> dict[str, float]:
         asked = reader.fork()
         asked.read(as_line([ACT]))
-        logs = np.array([self._log_odds_of(asked.fork(), action) for action in actions or self.actions])
+        logs = np.array([self._log_odds_of(asked.fork(), action) + self.leaning.get(action, 0.0) for action in actions or self.actions])
         shares = np.exp(logs - logs.max())
         return dict(zip(actions or self.actions, (shares / shares.sum()).tolist(), strict=True))
 
@@ -120,7 +121,13 @@ def save(decoder: Decoder, folder: Path) -> str:
     np.save(stream, np.concatenate([decoder.arrays[name].ravel() for name in decoder.shape.arrays()]), allow_pickle=False)
     digest = hashlib.sha256(stream.getvalue()).hexdigest()
     write_bytes(folder / ARRAYS, stream.getvalue())
-    meaning = {"shape": asdict(decoder.shape), "pieces": decoder.vocabulary.pieces, "actions": decoder.actions, "sha256": digest}
+    meaning = {
+        "shape": asdict(decoder.shape),
+        "pieces": decoder.vocabulary.pieces,
+        "actions": decoder.actions,
+        "leaning": dict(decoder.leaning),
+        "sha256": digest,
+    }
     write_json(folder / MEANING, meaning)
     return digest
 
@@ -138,11 +145,12 @@ def load(folder: Path) -> Decoder:
             raise ValueError("its file is not the one that training wrote")
         shape = Shape(**meaning["shape"])
         flat = np.load(io.BytesIO(data), allow_pickle=False)
+        leaning = {str(action): float(value) for action, value in meaning["leaning"].items()}
         if flat.shape != (shape.parameters,) or flat.dtype != np.float32 or shape.tokens != SPECIAL + len(meaning["pieces"]):
             raise ValueError("its arrays have another shape than it says")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"the model cannot be read: {error}", place=str(folder), remedy="train it again") from None
-    return Decoder(shape, arrays_of(flat, shape), Vocabulary(tuple(meaning["pieces"])), tuple(meaning["actions"]))
+    return Decoder(shape, arrays_of(flat, shape), Vocabulary(tuple(meaning["pieces"])), tuple(meaning["actions"]), leaning)
 
 
 def arrays_of(flat: Floats, shape: Shape) -> dict[str, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +34,7 @@ TEXTS = [PROMPT.format(unrealised=0.25), "Held by delta -0.2488 and unrealised 0
 def untrained(seed: int = 0) -> Decoder:
     vocabulary = vocabulary_of(TEXTS)
     shape = Shape(16, 2, 2, vocabulary.size)
-    return Decoder(shape, first_arrays(shape, seed), vocabulary, ("hold", "close"))
+    return Decoder(shape, first_arrays(shape, seed), vocabulary, ("hold", "close"), {"hold": 0.0, "close": -0.5})
 
 
 def test_numbers_are_values_words_are_pieces_and_the_rest_is_spelt() -> None:
@@ -214,6 +215,16 @@ def test_torch_scores_what_numpy_scores(seed: int) -> None:
             assert reader.log_odds() == pytest.approx(shown, abs=1e-4)
 
 
+def test_what_is_drawn_more_often_than_it_occurs_gets_its_odds_back() -> None:
+    found = learning.leanings(["hold"] * 90 + ["close"] * 10)
+    assert found["hold"] == 0.0
+    drawn = {action: count * np.exp(-found[action]) for action, count in (("hold", 90), ("close", 10))}
+    assert drawn["close"] / drawn["hold"] == pytest.approx(1 / 3), "by the root of how rare it is"
+    plain = replace(untrained(2), leaning={})
+    odds, corrected = (d.odds(PROMPT, ("hold", "close")) for d in (plain, replace(plain, leaning=found)))
+    assert corrected["close"] / corrected["hold"] == pytest.approx(odds["close"] / odds["hold"] / 3)
+
+
 @lru_cache
 def taught() -> Decoder:
     return train(lessons(160, 1), [], rounds=10, seed=0, rate=5e-3, progress=lambda *_: None)
@@ -242,6 +253,6 @@ def test_a_rate_too_high_is_said_and_no_broken_model_comes_of_it() -> None:
         train(lessons(40, 1), [], rounds=3, seed=0, rate=1e9, progress=lambda *_: None)
 
 
-@pytest.mark.parametrize(("examples", "epochs"), [(10, 20), (900, 13), (5_600, 2), (100_000, 2)])
+@pytest.mark.parametrize(("examples", "epochs"), [(10, 40), (900, 27), (5_600, 4), (100_000, 2)])
 def test_epochs_of_auto_come_to_about_as_many_lessons(examples: int, epochs: int) -> None:
     assert learning.epochs_of(examples) == epochs
