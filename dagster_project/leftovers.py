@@ -50,7 +50,9 @@ def _gone(named: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return f"{psutil.Process(int(process)).create_time():.0f}" != began
+        found = psutil.Process(int(process))
+        # dead, and not reaped yet: in a container whose first process reaps none it stays so
+        return f"{found.create_time():.0f}" != began or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import psutil
 import pytest
 
+from dagster_project.leftovers import OWNER_TAG, close_leftovers
 from options_agent.lake.receipts import receipts
 from options_agent.lake.store import open_lake
 from tests.orchestration.desks import FIRST, LAST, OrchestratedDesk, desk_at
@@ -154,3 +159,21 @@ def _wait_until(condition, seconds: float = 120.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_run_whose_process_is_dead_and_not_reaped_is_left_over(desk: OrchestratedDesk) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    owner = f"{socket.gethostname()}/{child.pid}/{psutil.Process(child.pid).create_time():.0f}"
+    with desk.instance() as instance:
+        run = instance.create_run_for_job(_nothing, tags={OWNER_TAG: owner}, status=dg.DagsterRunStatus.STARTED)
+        assert close_leftovers(instance, desk.settings) == []
+        child.kill()
+        _wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+        assert close_leftovers(instance, desk.settings) == [run.run_id]
+        assert [r.status for r in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
+    child.wait()
+
+
+@dg.job
+def _nothing() -> None:
+    """A job to have a run of."""

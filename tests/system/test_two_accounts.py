@@ -33,7 +33,7 @@ HOURS = [midnight(FREE) + dt.timedelta(hours=7)]
 def heard_live(folder: Path) -> pa.Table:
     """The hours' chains as a harvester takes them a minute after the hour; the box is fed by the market the vendor recorded."""
     market = {"EXCHANGE__EVERY_SECONDS": "3600", "SYNTHETIC__DEFECT_RATE": "0", "SYNTHETIC__OUTAGE_RATE": "0"}
-    with running_box(folder, speed=30, start=HOURS[0] - dt.timedelta(minutes=1), limits=50, underlyings=("BTC",), settings=market) as box:
+    with running_box(folder, speed=30, start=HOURS[0] + dt.timedelta(minutes=1), limits=50, underlyings=("BTC",), settings=market) as box:
         settings = load_settings(
             home=folder / "home",
             source="deribit",
