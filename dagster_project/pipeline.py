@@ -71,6 +71,7 @@ def materialize(start: dt.date, end: dt.date, *, wait_for_tracking: float = 0.0)
     families = settings.underlyings
     with dg.DagsterInstance.get() as instance:
         close_leftovers(instance, settings)
+        _prepare_pools(instance)
     worked = _market_data({family: stale_ranges(settings, family, start, end) for family in families})
     days = {"config": {"start": start.isoformat(), "end": end.isoformat()}}
     with dg.DagsterInstance.get() as instance:
@@ -96,6 +97,12 @@ def materialize(start: dt.date, end: dt.date, *, wait_for_tracking: float = 0.0)
         if _comparison_due(instance, settings):
             _await_tracking(settings, wait_for_tracking)
             _run(instance, "comparison")
+
+
+def _prepare_pools(instance: dg.DagsterInstance) -> None:
+    """Write the pools' limits before runs start side by side: on Postgres the second of two that write the same one fails."""
+    for pool in sorted({pool for node in defs.resolve_job_def("market_data").nodes for pool in node.definition.pools}):
+        instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
 
 
 def stale_ranges(settings: Settings, underlying: str, start: dt.date, end: dt.date) -> list[Range]:
